@@ -35,9 +35,11 @@ export interface Embedding {
  * Bytes arrive later (`ParameterSource.fill` in `weights/sources`).
  */
 export interface Parameters {
+  /** The module path in the checkpoint, as `language_model.model.layers.0`; empty at the root. */
+  readonly path: string;
   at(name: string): Parameters;
   tensor(name: string, shape: readonly number[]): Parameter;
-  /** The checkpoint holds [outDim, inDim], as torch's Linear does. */
+  /** The checkpoint holds [outDim, inDim], as torch's Linear does; a convolution's [out, channels, height, width] counts as [out, channels * height * width]. */
   matrix(name: string, inDim: number, outDim: number): Matrix;
   embedding(name: string, rows: number, dim: number): Embedding;
 }

@@ -1,0 +1,35 @@
+import * as tf from '@tensorflow/tfjs';
+import { ConfigError } from './errors';
+
+/** An elementwise function: any shape in, the same shape out. */
+export type Activation = <T extends tf.Tensor>(x: T) => T;
+
+const SQRT_HALF = Math.SQRT1_2;
+const SQRT_2_OVER_PI = Math.sqrt(2 / Math.PI);
+
+/** By the names that configs use (`hidden_act`, `projector_hidden_act`), as in transformers' ACT2FN. */
+const ACTIVATIONS: Readonly<Record<string, Activation>> = {
+  relu: (x) => tf.relu(x),
+  silu: (x) => tf.tidy(() => tf.mul(x, tf.sigmoid(x))),
+  /** x sigmoid(1.702 x): CLIP's. */
+  quick_gelu: (x) => tf.tidy(() => tf.mul(x, tf.sigmoid(tf.mul(x, 1.702)))),
+  /** x Phi(x), exactly. */
+  gelu: (x) => tf.tidy(() => tf.mul(tf.mul(x, 0.5), tf.add(tf.erf(tf.mul(x, SQRT_HALF)), 1))),
+  gelu_pytorch_tanh: (x) =>
+    tf.tidy(() => {
+      const inner = tf.mul(tf.add(x, tf.mul(tf.mul(tf.square(x), x), 0.044715)), SQRT_2_OVER_PI);
+      return tf.mul(tf.mul(x, 0.5), tf.add(tf.tanh(inner), 1));
+    }),
+};
+
+/** Names that `activation` knows. */
+export const ACTIVATION_NAMES: readonly string[] = Object.keys(ACTIVATIONS);
+
+/** @throws ConfigError `UNKNOWN_ACTIVATION` */
+export function activation(name: string): Activation {
+  const known = Object.hasOwn(ACTIVATIONS, name) ? ACTIVATIONS[name] : undefined;
+  if (!known) {
+    throw new ConfigError('UNKNOWN_ACTIVATION', `Unknown activation "${name}". Known: ${ACTIVATION_NAMES.join(', ')}.`);
+  }
+  return known;
+}

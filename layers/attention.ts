@@ -1,0 +1,170 @@
+import * as tf from '@tensorflow/tfjs';
+import type { Segment } from './tap';
+
+/** How the width of queries, keys and values divides into heads; `heads` is a multiple of `keyValueHeads` (grouped-query attention). */
+export interface HeadShape {
+  readonly heads: number;
+  readonly keyValueHeads: number;
+  readonly headDim: number;
+}
+
+export interface AttendOptions {
+  /** Added to the scores: [queries, keys], 0 or a large negative number. */
+  readonly mask?: tf.Tensor2D;
+  /** Sees [heads, queries, keys] of each sequence; borrowed. */
+  readonly onProbabilities?: (probabilities: tf.Tensor3D) => void;
+}
+
+/** Large enough that its exponential is 0 in float32, finite so that no NaN arises from it. */
+const HIDDEN = -1e9;
+
+/**
+ * Query i of the last `queries` of `keys` tokens sees itself and what came before.
+ * @returns [queries, keys]; the caller disposes it.
+ */
+export function causalMask(queries: number, keys: number): tf.Tensor2D {
+  const mask = new Float32Array(queries * keys);
+  for (let i = 0; i < queries; i++) mask.fill(HIDDEN, i * keys + (keys - queries) + i + 1, (i + 1) * keys);
+  return tf.tensor2d(mask, [queries, keys]);
+}
+
+/**
+ * Scaled dot-product attention of one sequence.
+ * Keys are never repeated for grouped queries: the queries that share a key-value head are stacked as rows.
+ *
+ * queries [Q, heads * headDim], keys and values [K, keyValueHeads * headDim] -> [Q, heads * headDim]
+ */
+export function attend(queries: tf.Tensor2D, keys: tf.Tensor2D, values: tf.Tensor2D, shape: HeadShape, options: AttendOptions = {}): tf.Tensor2D {
+  return tf.tidy(() => {
+    if (tf.getBackend() === 'wasm') return attendHeadByHead(queries, keys, values, shape, options);
+    return attendBatched(queries, keys, values, 1, shape, options);
+  });
+}
+
+/**
+ * Attention inside each segment of packed rows, without a cache: an encoder's, or a decoder's in training.
+ * Segments of equal length become one batched product where the backend likes it. A mask needs segments of its own length.
+ */
+export function attendSegments(
+  queries: tf.Tensor2D,
+  keys: tf.Tensor2D,
+  values: tf.Tensor2D,
+  segments: readonly Segment[],
+  shape: HeadShape,
+  options: AttendOptions = {},
+): tf.Tensor2D {
+  return tf.tidy(() => {
+    const length = segments[0]?.length ?? 0;
+    const packed = segments.every((segment, i) => segment.length === length && segment.start === i * length) && queries.shape[0] === length * segments.length;
+    if (packed && tf.getBackend() !== 'wasm') return attendBatched(queries, keys, values, segments.length, shape, options);
+    const parts = segments.map(({ start, length: n }) =>
+      attend(rowsOf(queries, start, n), rowsOf(keys, start, n), rowsOf(values, start, n), shape, options),
+    );
+    return parts.length === 1 ? (parts[0] as tf.Tensor2D) : tf.concat(parts, 0);
+  });
+}
+
+/**
+ * Softmaxed scores of a few queries over all keys: [heads, Q, K]. What pruners and analyses read, without the whole map.
+ */
+export function attentionProbabilities(queries: tf.Tensor2D, keys: tf.Tensor2D, shape: HeadShape, mask?: tf.Tensor2D): tf.Tensor3D {
+  return tf.tidy(() => {
+    const group = shape.heads / shape.keyValueHeads;
+    const perHead: tf.Tensor3D[] = [];
+    for (let head = 0; head < shape.keyValueHeads; head++) {
+      const q = headRows(queries, head, group, shape.headDim); // [Q * group, headDim]
+      const k = columnsOf(keys, head * shape.headDim, shape.headDim); // [K, headDim]
+      const probabilities = tf.softmax(masked(scores(q, k, shape.headDim), mask, group)); // [Q * group, K]
+      perHead.push(tf.transpose(tf.reshape(probabilities, [queries.shape[0], group, keys.shape[0]]), [1, 0, 2]));
+    }
+    return tf.concat(perHead, 0);
+  });
+}
+
+/** One product a head: on wasm only rank-2 products without transpose flags take the fast kernel. */
+function attendHeadByHead(queries: tf.Tensor2D, keys: tf.Tensor2D, values: tf.Tensor2D, shape: HeadShape, options: AttendOptions): tf.Tensor2D {
+  const { keyValueHeads, headDim } = shape;
+  const group = shape.heads / keyValueHeads;
+  const queryLength = queries.shape[0];
+  const keyLength = keys.shape[0];
+  const maps: tf.Tensor3D[] = [];
+  const parts: tf.Tensor2D[] = [];
+  for (let head = 0; head < keyValueHeads; head++) {
+    const part = tf.tidy(() => {
+      const q = headRows(queries, head, group, headDim); // [Q * group, headDim]
+      const k = columnsOf(keys, head * headDim, headDim); // [K, headDim]
+      const v = columnsOf(values, head * headDim, headDim);
+      const probabilities = tf.softmax(masked(scores(q, k, headDim), options.mask, group)); // [Q * group, K]
+      if (options.onProbabilities) {
+        maps.push(tf.keep(tf.transpose(tf.reshape(probabilities, [queryLength, group, keyLength]), [1, 0, 2])));
+      }
+      return tf.reshape(tf.matMul(probabilities, v), [queryLength, group * headDim]) as tf.Tensor2D;
+    });
+    parts.push(part);
+  }
+  if (options.onProbabilities) {
+    options.onProbabilities(tf.concat(maps, 0));
+    tf.dispose(maps);
+  }
+  return parts.length === 1 ? (parts[0] as tf.Tensor2D) : tf.concat(parts, 1);
+}
+
+/** All heads of `batch` sequences of equal length as one product. */
+function attendBatched(
+  queries: tf.Tensor2D,
+  keys: tf.Tensor2D,
+  values: tf.Tensor2D,
+  batch: number,
+  shape: HeadShape,
+  options: AttendOptions,
+): tf.Tensor2D {
+  const { heads, keyValueHeads, headDim } = shape;
+  const group = heads / keyValueHeads;
+  const queryLength = queries.shape[0] / batch;
+  const keyLength = keys.shape[0] / batch;
+  const byHead = (x: tf.Tensor2D, length: number, width: number) =>
+    tf.transpose(tf.reshape(x, [batch, length, keyValueHeads, width]), [0, 2, 1, 3]); // [batch, keyValueHeads, length, width]
+  const scaledQueries = tf.mul<tf.Tensor2D>(queries, 1 / Math.sqrt(headDim));
+  const q = tf.reshape(byHead(scaledQueries, queryLength, group * headDim), [batch * keyValueHeads, queryLength * group, headDim]) as tf.Tensor3D;
+  const k = tf.reshape(byHead(keys, keyLength, headDim), [batch * keyValueHeads, keyLength, headDim]) as tf.Tensor3D;
+  const v = tf.reshape(byHead(values, keyLength, headDim), [batch * keyValueHeads, keyLength, headDim]) as tf.Tensor3D;
+  const raw = tf.matMul(q, k, false, true); // [batch * keyValueHeads, Q * group, K]
+  const probabilities = tf.softmax(options.mask ? tf.add<tf.Tensor3D>(raw, grouped(options.mask, group)) : raw);
+  if (options.onProbabilities) {
+    const maps = tf.reshape(probabilities, [batch, keyValueHeads, queryLength, group, keyLength]);
+    for (let i = 0; i < batch; i++) {
+      const one = tf.reshape(tf.slice(maps, [i, 0, 0, 0, 0], [1, -1, -1, -1, -1]), [keyValueHeads, queryLength, group, keyLength]);
+      options.onProbabilities(tf.reshape(tf.transpose(one, [0, 2, 1, 3]), [heads, queryLength, keyLength]));
+    }
+  }
+  const mixed = tf.reshape(tf.matMul(probabilities, v), [batch, keyValueHeads, queryLength, group * headDim]);
+  return tf.reshape(tf.transpose(mixed, [0, 2, 1, 3]), [batch * queryLength, heads * headDim]);
+}
+
+function scores(q: tf.Tensor2D, k: tf.Tensor2D, headDim: number): tf.Tensor2D {
+  return tf.matMul(tf.mul<tf.Tensor2D>(q, 1 / Math.sqrt(headDim)), tf.transpose(k));
+}
+
+function masked(raw: tf.Tensor2D, mask: tf.Tensor2D | undefined, group: number): tf.Tensor2D {
+  return mask ? tf.add(raw, grouped(mask, group)) : raw;
+}
+
+/** [Q, K] -> [Q * group, K]: each row once per query head of the group. */
+function grouped(mask: tf.Tensor2D, group: number): tf.Tensor2D {
+  if (group === 1) return mask;
+  const [queries, keys] = mask.shape;
+  return tf.reshape(tf.tile(tf.expandDims(mask, 1), [1, group, 1]), [queries * group, keys]);
+}
+
+/** The query heads that share key-value head `head`: [Q, heads * headDim] -> [Q * group, headDim]. */
+function headRows(queries: tf.Tensor2D, head: number, group: number, headDim: number): tf.Tensor2D {
+  return tf.reshape(columnsOf(queries, head * group * headDim, group * headDim), [queries.shape[0] * group, headDim]);
+}
+
+function columnsOf(x: tf.Tensor2D, start: number, width: number): tf.Tensor2D {
+  return width === x.shape[1] ? x : tf.slice(x, [0, start], [-1, width]);
+}
+
+function rowsOf(x: tf.Tensor2D, start: number, length: number): tf.Tensor2D {
+  return length === x.shape[0] ? x : tf.slice(x, [start, 0], [length, -1]);
+}

@@ -1,0 +1,185 @@
+import * as tf from '@tensorflow/tfjs';
+import { type Activation, activation } from './activation';
+import { attendSegments, attentionProbabilities, type HeadShape } from './attention';
+import { Linear } from './linear';
+import { LayerNorm } from './norm';
+import type { Matrix, Parameter, Parameters } from './parameters';
+import type { Segment, Tap } from './tap';
+
+/** The fields of a checkpoint's `vision_config` that the computation needs. */
+export interface ClipVisionShape {
+  readonly hidden_size: number;
+  readonly intermediate_size: number;
+  readonly num_hidden_layers: number;
+  readonly num_attention_heads: number;
+  readonly num_channels: number;
+  readonly image_size: number;
+  readonly patch_size: number;
+  readonly layer_norm_eps: number;
+  readonly hidden_act: string;
+}
+
+/** Which attention of a block is handed over as a value, [heads, N] a crop (class column left out). */
+export type AttentionRows = 'class' | 'received';
+
+export interface VisionBlockOutput {
+  /** [crops * (1 + N), C] */
+  readonly hiddenStates: tf.Tensor2D;
+  /** One a crop, [heads, N]; empty when none was asked for. */
+  readonly attention: readonly tf.Tensor2D[];
+}
+
+/** Self-attention of the encoder: every token sees every token of its crop. */
+class ClipAttention {
+  private readonly q: Linear;
+  private readonly k: Linear;
+  private readonly v: Linear;
+  private readonly out: Linear;
+  private readonly shape: HeadShape;
+  private readonly path: string;
+
+  constructor(parameters: Parameters, width: number, heads: number) {
+    const linear = (name: string) => new Linear(parameters.at(name), width, width, { bias: true });
+    this.k = linear('k_proj');
+    this.v = linear('v_proj');
+    this.q = linear('q_proj');
+    this.out = linear('out_proj');
+    this.shape = { heads, keyValueHeads: heads, headDim: width / heads };
+    this.path = parameters.path;
+  }
+
+  /** x [crops * (1 + N), C] -> the same shape, and the attention rows asked for */
+  apply(x: tf.Tensor2D, crops: readonly Segment[], rows?: AttentionRows, tap?: Tap): VisionBlockOutput {
+    const queries = this.q.apply(x);
+    const keys = this.k.apply(x);
+    const attention = rows ? crops.map((crop) => this.attentionOf(queries, keys, crop, rows)) : [];
+    const onProbabilities = tap && ((value: tf.Tensor3D) => tap(`${this.path}#probabilities`, value));
+    const mixed = attendSegments(queries, keys, this.v.apply(x), crops, this.shape, { onProbabilities });
+    return { hiddenStates: this.out.apply(mixed), attention };
+  }
+
+  private attentionOf(queries: tf.Tensor2D, keys: tf.Tensor2D, crop: Segment, rows: AttentionRows): tf.Tensor2D {
+    return tf.tidy(() => {
+      const cropKeys = tf.slice(keys, [crop.start, 0], [crop.length, -1]);
+      const asking = tf.slice(queries, [crop.start, 0], [rows === 'class' ? 1 : crop.length, -1]);
+      const probabilities = attentionProbabilities(asking, cropKeys, this.shape); // [heads, 1 or 1 + N, 1 + N]
+      return tf.slice(tf.mean(probabilities, 1) as tf.Tensor2D, [0, 1], [-1, -1]);
+    });
+  }
+}
+
+/** One pre-norm block of the encoder (transformers' `CLIPEncoderLayer`). */
+export class ClipVisionBlock {
+  private readonly norm1: LayerNorm;
+  private readonly attention: ClipAttention;
+  private readonly norm2: LayerNorm;
+  private readonly fc1: Linear;
+  private readonly fc2: Linear;
+  private readonly activation: Activation;
+  private readonly path: string;
+
+  constructor(parameters: Parameters, shape: ClipVisionShape) {
+    const { hidden_size: width, intermediate_size: inner } = shape;
+    this.attention = new ClipAttention(parameters.at('self_attn'), width, shape.num_attention_heads);
+    this.norm1 = new LayerNorm(parameters.at('layer_norm1'), width, shape.layer_norm_eps);
+    this.fc1 = new Linear(parameters.at('mlp').at('fc1'), width, inner, { bias: true });
+    this.fc2 = new Linear(parameters.at('mlp').at('fc2'), inner, width, { bias: true });
+    this.norm2 = new LayerNorm(parameters.at('layer_norm2'), width, shape.layer_norm_eps);
+    this.activation = activation(shape.hidden_act);
+    this.path = parameters.path;
+  }
+
+  /** x [crops * (1 + N), C] -> the same shape, and the attention rows asked for; the caller disposes all of it. */
+  apply(x: tf.Tensor2D, crops: readonly Segment[], rows?: AttentionRows, tap?: Tap): VisionBlockOutput {
+    let attention: readonly tf.Tensor2D[] = [];
+    const hiddenStates = tf.tidy(() => {
+      const attended = this.attention.apply(this.norm1.apply(x), crops, rows, tap);
+      attention = attended.attention.map((value) => tf.keep(value));
+      tap?.(`${this.path}.self_attn`, attended.hiddenStates);
+      const between = tf.add<tf.Tensor2D>(x, attended.hiddenStates);
+      const mlp = this.fc2.apply(this.activation(this.fc1.apply(this.norm2.apply(between))));
+      tap?.(`${this.path}.mlp`, mlp);
+      const output = tf.add<tf.Tensor2D>(between, mlp);
+      tap?.(this.path, output);
+      return output;
+    });
+    return { hiddenStates, attention };
+  }
+}
+
+/**
+ * The vision transformer of CLIP (Radford et al. 2021, https://arxiv.org/abs/2103.00020; transformers' `CLIPVisionModel`), without its
+ * last norm, which LLaVA does not use. A caller runs the blocks it needs and no more.
+ */
+export class ClipVision {
+  readonly blocks: readonly ClipVisionBlock[];
+  private readonly classEmbedding: Parameter;
+  private readonly patchEmbedding: Matrix;
+  private readonly positionEmbedding: Parameter;
+  private readonly preNorm: LayerNorm;
+  private readonly path: string;
+
+  /** `blocks` leaves out the last ones when nobody reads them. */
+  constructor(
+    parameters: Parameters,
+    readonly shape: ClipVisionShape,
+    blocks: number = shape.num_hidden_layers,
+  ) {
+    const { hidden_size: width, patch_size: patch, num_channels: channels } = shape;
+    const embeddings = parameters.at('embeddings');
+    this.path = parameters.path;
+    this.classEmbedding = embeddings.tensor('class_embedding', [width]);
+    this.patchEmbedding = embeddings.at('patch_embedding').matrix('weight', channels * patch * patch, width);
+    this.positionEmbedding = embeddings.at('position_embedding').tensor('weight', [this.tokens, width]);
+    this.preNorm = new LayerNorm(parameters.at('pre_layrnorm'), width, shape.layer_norm_eps); // CLIP spells it so
+    const layers = parameters.at('encoder').at('layers');
+    this.blocks = Array.from({ length: blocks }, (_, i) => new ClipVisionBlock(layers.at(String(i)), shape));
+  }
+
+  /** Patches along a side of the image. */
+  get side(): number {
+    return Math.floor(this.shape.image_size / this.shape.patch_size);
+  }
+
+  /** 1 + N: the class token and the patches. */
+  get tokens(): number {
+    return 1 + this.side * this.side;
+  }
+
+  /** The rows of each crop. */
+  segments(crops: number): Segment[] {
+    return Array.from({ length: crops }, (_, i) => ({ start: i * this.tokens, length: this.tokens }));
+  }
+
+  /** Pixels [crops, H, W, channels], normalised -> the states that enter the first block, [crops * (1 + N), C]. */
+  embed(pixels: tf.Tensor4D, tap?: Tap): tf.Tensor2D {
+    return tf.tidy(() => {
+      const crops = pixels.shape[0];
+      const width = this.shape.hidden_size;
+      const patches = tf.reshape(this.patchEmbedding.apply(this.patchRows(pixels)), [crops, this.tokens - 1, width]);
+      const classTokens = tf.tile(tf.reshape(this.classEmbedding.value, [1, 1, width]), [crops, 1, 1]);
+      const tokens = tf.add(tf.concat([classTokens, patches], 1), this.positionEmbedding.value); // [crops, 1 + N, C]
+      const embedded = tf.reshape(tokens, [crops * this.tokens, width]) as tf.Tensor2D;
+      tap?.(`${this.path}.embeddings`, embedded);
+      const states = this.preNorm.apply(embedded);
+      tap?.(`${this.path}.pre_layrnorm`, states);
+      return states;
+    });
+  }
+
+  /**
+   * Pixels [crops, H, W, channels] -> the patches as rows [crops * N, channels * patch * patch], in the order of torch's convolution weights
+   * (channel, row, column): the patch embedding is a product, which every backend has, also its gradient.
+   */
+  patchRows(pixels: tf.Tensor4D): tf.Tensor2D {
+    return tf.tidy(() => {
+      const { num_channels: channels, patch_size: patch } = this.shape;
+      const crops = pixels.shape[0];
+      const { side } = this;
+      const covered = tf.slice(pixels, [0, 0, 0, 0], [-1, side * patch, side * patch, -1]);
+      const split = tf.reshape(covered, [crops * side, patch, side, patch * channels]); // rows of patches, row inside, column of patches, the rest
+      const grouped = tf.reshape(tf.transpose(split, [0, 2, 1, 3]), [crops * side * side, patch * patch, channels]);
+      return tf.reshape(tf.transpose(grouped, [0, 2, 1]), [crops * side * side, channels * patch * patch]);
+    });
+  }
+}

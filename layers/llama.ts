@@ -1,0 +1,195 @@
+import * as tf from '@tensorflow/tfjs';
+import { type Activation, activation } from './activation';
+import { attendSegments, attentionProbabilities, type HeadShape } from './attention';
+import { ConcatKeyValueCache, type KeyValueCache } from './kv_cache';
+import { Linear } from './linear';
+import { RmsNorm } from './norm';
+import type { Embedding, Parameters } from './parameters';
+import { type RopeParameters, Rotary, type RotaryTable } from './rotary';
+import type { Segment, Tap } from './tap';
+
+/** The fields of a checkpoint's `text_config` that the computation needs. */
+export interface LlamaShape {
+  readonly vocab_size: number;
+  readonly hidden_size: number;
+  readonly intermediate_size: number;
+  readonly num_hidden_layers: number;
+  readonly num_attention_heads: number;
+  readonly num_key_value_heads: number;
+  readonly head_dim: number;
+  readonly rms_norm_eps: number;
+  readonly hidden_act: string;
+  readonly attention_bias: boolean;
+  readonly mlp_bias: boolean;
+  readonly tie_word_embeddings: boolean;
+  readonly rope_parameters: RopeParameters;
+}
+
+/** What the rows of one pass have in common in every block. */
+export interface BlockContext {
+  readonly segments: readonly Segment[];
+  readonly rotary: RotaryTable;
+  /** Causal masks by segment, [queries, keys]; absent where one query sees everything. Without caches, one mask serves all segments. */
+  readonly masks: readonly (tf.Tensor2D | undefined)[];
+  /** Position id of each row. */
+  readonly positions: Int32Array;
+  readonly tap?: Tap;
+}
+
+class LlamaAttention {
+  private readonly q: Linear;
+  private readonly k: Linear;
+  private readonly v: Linear;
+  private readonly o: Linear;
+  private readonly path: string;
+
+  constructor(
+    parameters: Parameters,
+    shape: LlamaShape,
+    private readonly heads: HeadShape,
+    private readonly rotary: Rotary,
+  ) {
+    const bias = { bias: shape.attention_bias };
+    const queryWidth = heads.heads * heads.headDim;
+    const keyWidth = heads.keyValueHeads * heads.headDim;
+    this.q = new Linear(parameters.at('q_proj'), shape.hidden_size, queryWidth, bias);
+    this.k = new Linear(parameters.at('k_proj'), shape.hidden_size, keyWidth, bias);
+    this.v = new Linear(parameters.at('v_proj'), shape.hidden_size, keyWidth, bias);
+    this.o = new Linear(parameters.at('o_proj'), queryWidth, shape.hidden_size, bias);
+    this.path = parameters.path;
+  }
+
+  /** x [R, D] -> [R, D]; appends to the caches where there are some (one a segment). */
+  apply(x: tf.Tensor2D, context: BlockContext, caches?: readonly KeyValueCache[]): tf.Tensor2D {
+    const { tap, segments } = context;
+    const queries = this.rotary.apply(this.q.apply(x), context.rotary);
+    const keys = this.rotary.apply(this.k.apply(x), context.rotary);
+    const values = this.v.apply(x);
+    tap?.(`${this.path}#queries`, queries);
+    tap?.(`${this.path}#keys`, keys);
+    const onProbabilities = tap && ((value: tf.Tensor3D) => tap(`${this.path}#probabilities`, value));
+    if (!caches) {
+      return this.o.apply(attendSegments(queries, keys, values, segments, this.heads, { mask: context.masks[0], onProbabilities }));
+    }
+    const parts = segments.map(({ start, length }, i) => {
+      const cache = caches[i] as KeyValueCache;
+      const rows = (t: tf.Tensor2D) => (length === t.shape[0] ? t : tf.slice(t, [start, 0], [length, -1]));
+      cache.append(rows(keys), rows(values), context.positions.subarray(start, start + length));
+      return cache.attend(rows(queries), { mask: context.masks[i], onProbabilities });
+    });
+    return this.o.apply(parts.length === 1 ? (parts[0] as tf.Tensor2D) : tf.concat(parts, 0));
+  }
+
+  probabilities(asking: tf.Tensor2D, all: tf.Tensor2D, askingTable: RotaryTable | undefined, table: RotaryTable | undefined, mask: tf.Tensor2D): tf.Tensor3D {
+    const queries = this.q.apply(asking);
+    const keys = this.k.apply(all);
+    return attentionProbabilities(
+      askingTable ? this.rotary.apply(queries, askingTable) : queries,
+      table ? this.rotary.apply(keys, table) : keys,
+      this.heads,
+      mask,
+    );
+  }
+}
+
+/** One block of Llama (transformers' `LlamaDecoderLayer`): attention and SwiGLU, each behind an RMS norm and around a residual. */
+export class LlamaBlock {
+  private readonly inputNorm: RmsNorm;
+  private readonly attention: LlamaAttention;
+  private readonly postNorm: RmsNorm;
+  private readonly gate: Linear;
+  private readonly up: Linear;
+  private readonly down: Linear;
+  private readonly activation: Activation;
+  private readonly path: string;
+
+  constructor(parameters: Parameters, shape: LlamaShape, heads: HeadShape, rotary: Rotary) {
+    const { hidden_size: width, intermediate_size: inner } = shape;
+    const bias = { bias: shape.mlp_bias };
+    this.inputNorm = new RmsNorm(parameters.at('input_layernorm'), width, shape.rms_norm_eps);
+    this.attention = new LlamaAttention(parameters.at('self_attn'), shape, heads, rotary);
+    this.postNorm = new RmsNorm(parameters.at('post_attention_layernorm'), width, shape.rms_norm_eps);
+    this.gate = new Linear(parameters.at('mlp').at('gate_proj'), width, inner, bias);
+    this.up = new Linear(parameters.at('mlp').at('up_proj'), width, inner, bias);
+    this.down = new Linear(parameters.at('mlp').at('down_proj'), inner, width, bias);
+    this.activation = activation(shape.hidden_act);
+    this.path = parameters.path;
+  }
+
+  /** x [R, D] -> [R, D]. Without caches, all segments are attended to within themselves (training, tests); they share the first mask. */
+  apply(x: tf.Tensor2D, context: BlockContext, caches?: readonly KeyValueCache[]): tf.Tensor2D {
+    return tf.tidy(() => {
+      const { tap } = context;
+      const attended = this.attention.apply(this.inputNorm.apply(x), context, caches);
+      tap?.(`${this.path}.self_attn`, attended);
+      const between = tf.add<tf.Tensor2D>(x, attended);
+      const normed = this.postNorm.apply(between);
+      const mlp = this.down.apply(tf.mul(this.activation(this.gate.apply(normed)), this.up.apply(normed)));
+      tap?.(`${this.path}.mlp`, mlp);
+      const output = tf.add<tf.Tensor2D>(between, mlp);
+      tap?.(this.path, output);
+      return output;
+    });
+  }
+
+  /**
+   * Attention of a few rows of the states entering this block over all of them, causal, without the whole map.
+   *
+   * asking [Q, D] are rows of all [S, D]; the mask is [Q, S]; without tables the position embedding is left out -> [heads, Q, S]
+   */
+  attentionRows(asking: tf.Tensor2D, all: tf.Tensor2D, mask: tf.Tensor2D, tables?: { asking: RotaryTable; all: RotaryTable }): tf.Tensor3D {
+    return tf.tidy(() =>
+      this.attention.probabilities(this.inputNorm.apply(asking), this.inputNorm.apply(all), tables?.asking, tables?.all, mask),
+    );
+  }
+}
+
+/** Llama's decoder with its language-model head (Touvron et al. 2023, https://arxiv.org/abs/2302.13971; transformers' `LlamaForCausalLM`). */
+export class Llama {
+  readonly blocks: readonly LlamaBlock[];
+  readonly rotary: Rotary;
+  private readonly heads: HeadShape;
+  private readonly embedTokens: Embedding;
+  private readonly norm: RmsNorm;
+  private readonly head: Embedding | Linear;
+  private readonly path: string;
+
+  constructor(
+    parameters: Parameters,
+    readonly shape: LlamaShape,
+  ) {
+    const model = parameters.at('model');
+    this.path = model.path;
+    this.heads = { heads: shape.num_attention_heads, keyValueHeads: shape.num_key_value_heads, headDim: shape.head_dim };
+    this.rotary = new Rotary(shape.head_dim, shape.rope_parameters);
+    this.embedTokens = model.at('embed_tokens').embedding('weight', shape.vocab_size, shape.hidden_size);
+    const layers = model.at('layers');
+    this.blocks = Array.from(
+      { length: shape.num_hidden_layers },
+      (_, i) => new LlamaBlock(layers.at(String(i)), shape, this.heads, this.rotary),
+    );
+    this.norm = new RmsNorm(model.at('norm'), shape.hidden_size, shape.rms_norm_eps);
+    this.head = shape.tie_word_embeddings
+      ? this.embedTokens
+      : new Linear(parameters.at('lm_head'), shape.hidden_size, shape.vocab_size, { bias: false });
+  }
+
+  /** ids [n] -> [n, D] */
+  embed(ids: Int32Array): tf.Tensor2D {
+    return this.embedTokens.lookup(ids);
+  }
+
+  /** States after the last block [R, D] -> logits [R, vocabulary] */
+  logits(states: tf.Tensor2D, tap?: Tap): tf.Tensor2D {
+    return tf.tidy(() => {
+      const normed = this.norm.apply(states);
+      tap?.(`${this.path}.norm`, normed);
+      return this.head instanceof Linear ? this.head.apply(normed) : this.head.project(normed);
+    });
+  }
+
+  /** An empty cache for each block. */
+  newCaches(): KeyValueCache[] {
+    return this.blocks.map(() => new ConcatKeyValueCache(this.heads));
+  }
+}

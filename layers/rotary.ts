@@ -1,0 +1,96 @@
+import * as tf from '@tensorflow/tfjs';
+
+/** As `rope_parameters` in config.json (transformers 5); older files' `rope_theta` and `rope_scaling` are brought to this form by `lib/config`. */
+export type RopeParameters =
+  | { readonly rope_type: 'default'; readonly rope_theta: number }
+  | { readonly rope_type: 'linear'; readonly rope_theta: number; readonly factor: number }
+  | {
+      readonly rope_type: 'llama3';
+      readonly rope_theta: number;
+      readonly factor: number;
+      readonly low_freq_factor: number;
+      readonly high_freq_factor: number;
+      readonly original_max_position_embeddings: number;
+    };
+
+/** Cosines and sines of the rows' positions, each [R, 1, headDim / 2]. */
+export interface RotaryTable {
+  readonly cos: tf.Tensor3D;
+  readonly sin: tf.Tensor3D;
+}
+
+/**
+ * Rotary position embedding (Su et al. 2021, https://arxiv.org/abs/2104.09864) in Llama's form: the first half of a head's
+ * dimensions pairs with the second. Frequencies are scaled as transformers' `ROPE_INIT_FUNCTIONS` do for `linear` and `llama3`.
+ */
+export class Rotary {
+  private readonly frequencies: Float64Array;
+
+  constructor(
+    readonly headDim: number,
+    parameters: RopeParameters,
+  ) {
+    this.frequencies = scaledFrequencies(headDim, parameters);
+  }
+
+  /** Made once for a pass over all blocks; the caller disposes both tensors. */
+  table(positions: Int32Array): RotaryTable {
+    const half = this.frequencies.length;
+    const cos = new Float32Array(positions.length * half);
+    const sin = new Float32Array(positions.length * half);
+    for (let row = 0; row < positions.length; row++) {
+      for (let i = 0; i < half; i++) {
+        // transformers multiplies position and frequency in float32: at long positions the rounding is visible.
+        const angle = Math.fround((positions[row] as number) * Math.fround(this.frequencies[i] as number));
+        cos[row * half + i] = Math.cos(angle);
+        sin[row * half + i] = Math.sin(angle);
+      }
+    }
+    const shape: [number, number, number] = [positions.length, 1, half];
+    return { cos: tf.tensor3d(cos, shape), sin: tf.tensor3d(sin, shape) };
+  }
+
+  /** x [R, heads * headDim] -> the same shape, each row turned by its position. */
+  apply(x: tf.Tensor2D, table: RotaryTable): tf.Tensor2D {
+    return tf.tidy(() => {
+      const [rows, width] = x.shape;
+      const half = this.headDim / 2;
+      const heads = tf.reshape(x, [rows, width / this.headDim, this.headDim]); // [R, heads, headDim]
+      const first = tf.slice(heads, [0, 0, 0], [-1, -1, half]); // [R, heads, headDim / 2]
+      const second = tf.slice(heads, [0, 0, half], [-1, -1, half]);
+      const turned = tf.concat(
+        [
+          tf.sub(tf.mul(first, table.cos), tf.mul(second, table.sin)),
+          tf.add(tf.mul(second, table.cos), tf.mul(first, table.sin)),
+        ],
+        2,
+      );
+      return tf.reshape(turned, [rows, width]);
+    });
+  }
+}
+
+function scaledFrequencies(headDim: number, parameters: RopeParameters): Float64Array {
+  const frequencies = new Float64Array(headDim / 2);
+  for (let i = 0; i < frequencies.length; i++) {
+    frequencies[i] = scaled(1 / parameters.rope_theta ** ((2 * i) / headDim), parameters);
+  }
+  return frequencies;
+}
+
+function scaled(frequency: number, parameters: RopeParameters): number {
+  switch (parameters.rope_type) {
+    case 'default':
+      return frequency;
+    case 'linear':
+      return frequency / parameters.factor;
+    case 'llama3': {
+      const { factor, low_freq_factor: low, high_freq_factor: high, original_max_position_embeddings: context } = parameters;
+      const turns = (context * frequency) / (2 * Math.PI); // full turns inside the original context
+      if (turns < low) return frequency / factor;
+      if (turns > high) return frequency;
+      const smooth = (turns - low) / (high - low);
+      return ((1 - smooth) * frequency) / factor + smooth * frequency;
+    }
+  }
+}
