@@ -1,0 +1,4 @@
+export * from './constants';
+export * from './generate';
+export * from './questions';
+export * from './random';
