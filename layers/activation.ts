@@ -10,9 +10,9 @@ const SQRT_2_OVER_PI = Math.sqrt(2 / Math.PI);
 /** By the names that configs use (`hidden_act`, `projector_hidden_act`), as in transformers' ACT2FN. */
 const ACTIVATIONS: Readonly<Record<string, Activation>> = {
   relu: (x) => tf.relu(x),
-  silu: (x) => tf.tidy(() => tf.mul(x, tf.sigmoid(x))),
+  silu: gated(1),
   /** x sigmoid(1.702 x): CLIP's. */
-  quick_gelu: (x) => tf.tidy(() => tf.mul(x, tf.sigmoid(tf.mul(x, 1.702)))),
+  quick_gelu: gated(1.702),
   /** x Phi(x), exactly. */
   gelu: (x) => tf.tidy(() => tf.mul(tf.mul(x, 0.5), tf.add(tf.erf(tf.mul(x, SQRT_HALF)), 1))),
   gelu_pytorch_tanh: (x) =>
@@ -21,6 +21,23 @@ const ACTIVATIONS: Readonly<Record<string, Activation>> = {
       return tf.mul(tf.mul(x, 0.5), tf.add(tf.tanh(inner), 1));
     }),
 };
+
+/** x sigmoid(slope x). Its gradient is stated so that training keeps two tensors for it and not four: s + slope y (1 - s) with s the sigmoid. */
+function gated(slope: number): Activation {
+  const apply = tf.customGrad((...args) => {
+    const [x, save] = args as [tf.Tensor, (tensors: tf.Tensor[]) => void];
+    const gate = tf.sigmoid(slope === 1 ? x : tf.mul(x, slope));
+    const value = tf.mul(x, gate);
+    save([value, gate]);
+    const gradFunc = (dy: tf.Tensor, saved: tf.Tensor[]) => {
+      const [y, s] = saved as [tf.Tensor, tf.Tensor];
+      const scaled = slope === 1 ? y : tf.mul(y, slope);
+      return [tf.mul(dy, tf.add(s, tf.sub(scaled, tf.mul(scaled, s))))];
+    };
+    return { value, gradFunc };
+  });
+  return <T extends tf.Tensor>(x: T) => apply(x) as T;
+}
 
 /** Names that `activation` knows. */
 export const ACTIVATION_NAMES: readonly string[] = Object.keys(ACTIVATIONS);

@@ -1,6 +1,11 @@
 import * as tf from '@tensorflow/tfjs';
 import type { Parameter, Parameters } from './parameters';
 
+/*
+ * Both norms state their gradient themselves: it needs the normalised rows only, where the recorded operations would keep and copy every
+ * intermediate (tfjs expands the gradient of a mean with a tensor of ones made in JavaScript). The values are the same.
+ */
+
 /** `torch.nn.LayerNorm` over the last dimension (Ba et al. 2016, https://arxiv.org/abs/1607.06450); biased variance, as torch takes it. */
 export class LayerNorm {
   private readonly weight: Parameter;
@@ -17,11 +22,7 @@ export class LayerNorm {
 
   /** x [rows, size] -> [rows, size] */
   apply(x: tf.Tensor2D): tf.Tensor2D {
-    return tf.tidy(() => {
-      const centred = tf.sub(x, tf.mean(x, -1, true)); // [rows, size]
-      const scale = tf.rsqrt(tf.add(tf.mean(tf.square(centred), -1, true), this.epsilon)); // [rows, 1]
-      return tf.add<tf.Tensor2D>(tf.mul(tf.mul(centred, scale), this.weight.value), this.bias.value);
-    });
+    return layerNorm(this.epsilon)(x, this.weight.value, this.bias.value) as tf.Tensor2D;
   }
 }
 
@@ -43,9 +44,44 @@ export class RmsNorm {
 
   /** x [rows, size] -> [rows, size] */
   apply(x: tf.Tensor2D): tf.Tensor2D {
-    return tf.tidy(() => {
-      const scale = tf.rsqrt(tf.add(tf.mean(tf.square(x), -1, true), this.epsilon)); // [rows, 1]
-      return tf.mul<tf.Tensor2D>(tf.mul(x, scale), this.weight.value);
-    });
+    return rmsNorm(this.epsilon)(x, this.weight.value) as tf.Tensor2D;
   }
+}
+
+type CustomOp = (...args: tf.Tensor[]) => tf.Tensor;
+type Save = (tensors: tf.Tensor[]) => void;
+
+function layerNorm(epsilon: number): CustomOp {
+  return tf.customGrad((...args) => {
+    const [x, weight, bias, save] = args as [tf.Tensor, tf.Tensor, tf.Tensor, Save];
+    const centred = tf.sub(x, tf.mean(x, -1, true)); // [rows, size]
+    const scale = tf.rsqrt(tf.add(tf.mean(tf.square(centred), -1, true), epsilon)); // [rows, 1]
+    const normed = tf.mul(centred, scale);
+    save([normed, scale, weight]);
+    const gradFunc = (dy: tf.Tensor, saved: tf.Tensor[]) => {
+      const [normedRows, rowScale, gain] = saved as [tf.Tensor, tf.Tensor, tf.Tensor];
+      const product = tf.mul(dy, normedRows);
+      const inner = tf.mul(dy, gain); // the gradient of the normalised rows
+      const along = tf.mul(normedRows, tf.mean(tf.mul(product, gain), -1, true)); // their length is fixed: no gradient along them
+      const dx = tf.mul(tf.sub(tf.sub(inner, tf.mean(inner, -1, true)), along), rowScale);
+      return [dx, tf.sum(product, 0), tf.sum(dy, 0)];
+    };
+    return { value: tf.add(tf.mul(normed, weight), bias), gradFunc };
+  });
+}
+
+function rmsNorm(epsilon: number): CustomOp {
+  return tf.customGrad((...args) => {
+    const [x, weight, save] = args as [tf.Tensor, tf.Tensor, Save];
+    const scale = tf.rsqrt(tf.add(tf.mean(tf.square(x), -1, true), epsilon)); // [rows, 1]
+    const normed = tf.mul(x, scale);
+    save([normed, scale, weight]);
+    const gradFunc = (dy: tf.Tensor, saved: tf.Tensor[]) => {
+      const [normedRows, rowScale, gain] = saved as [tf.Tensor, tf.Tensor, tf.Tensor];
+      const product = tf.mul(dy, normedRows);
+      const along = tf.mul(normedRows, tf.mean(tf.mul(product, gain), -1, true));
+      return [tf.mul(tf.sub(tf.mul(dy, gain), along), rowScale), tf.sum(product, 0)];
+    };
+    return { value: tf.mul(normed, weight), gradFunc };
+  });
 }

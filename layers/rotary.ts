@@ -50,24 +50,26 @@ export class Rotary {
     return { cos: tf.tensor3d(cos, shape), sin: tf.tensor3d(sin, shape) };
   }
 
-  /** x [R, heads * headDim] -> the same shape, each row turned by its position. */
+  /** x [R, heads * headDim] -> the same shape, each row turned by its position. The gradient is the turn back. */
   apply(x: tf.Tensor2D, table: RotaryTable): tf.Tensor2D {
-    return tf.tidy(() => {
-      const [rows, width] = x.shape;
-      const half = this.headDim / 2;
-      const heads = tf.reshape(x, [rows, width / this.headDim, this.headDim]); // [R, heads, headDim]
-      const first = tf.slice(heads, [0, 0, 0], [-1, -1, half]); // [R, heads, headDim / 2]
-      const second = tf.slice(heads, [0, 0, half], [-1, -1, half]);
-      const turned = tf.concat(
-        [
-          tf.sub(tf.mul(first, table.cos), tf.mul(second, table.sin)),
-          tf.add(tf.mul(second, table.cos), tf.mul(first, table.sin)),
-        ],
-        2,
-      );
-      return tf.reshape(turned, [rows, width]);
-    });
+    const turn = tf.customGrad((rows) => ({
+      value: turned(rows as tf.Tensor2D, this.headDim, table.cos, table.sin),
+      gradFunc: (dy: tf.Tensor) => turned(dy as tf.Tensor2D, this.headDim, table.cos, tf.neg(table.sin)),
+    }));
+    return turn(x);
   }
+}
+
+function turned(x: tf.Tensor2D, headDim: number, cos: tf.Tensor3D, sin: tf.Tensor3D): tf.Tensor2D {
+  return tf.tidy(() => {
+    const [rows, width] = x.shape;
+    const half = headDim / 2;
+    const heads = tf.reshape(x, [rows, width / headDim, headDim]); // [R, heads, headDim]
+    const first = tf.slice(heads, [0, 0, 0], [-1, -1, half]); // [R, heads, headDim / 2]
+    const second = tf.slice(heads, [0, 0, half], [-1, -1, half]);
+    const parts = [tf.sub(tf.mul(first, cos), tf.mul(second, sin)), tf.add(tf.mul(second, cos), tf.mul(first, sin))];
+    return tf.reshape(tf.concat(parts, 2), [rows, width]);
+  });
 }
 
 function scaledFrequencies(headDim: number, parameters: RopeParameters): Float64Array {
