@@ -2,3 +2,4 @@ export * from './constants';
 export * from './generate';
 export * from './questions';
 export * from './random';
+export * from './tokenizer';

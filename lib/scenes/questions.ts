@@ -40,7 +40,8 @@ function phrase({ kind, colour }: Description): string {
   return `${colour === undefined ? '' : `${colour} `}${kind ?? 'object'}`;
 }
 
-function plural(words: string): string {
+/** The plural of a phrase that ends in a noun of the scenes. */
+export function plural(words: string): string {
   return `${words}${words.endsWith('s') ? 'es' : 's'}`;
 }
 
