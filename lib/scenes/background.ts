@@ -1,5 +1,5 @@
 import { SCENE_SIZE } from './constants';
-import { Random } from './random';
+import { Random } from '../random';
 
 /*
  * A cluttered ground: textured regions of different tone, split by curves, with strokes and soft blobs on top. Its colours are muted, so that objects

@@ -21,7 +21,7 @@ import {
   SYMBOLS,
 } from './constants';
 import { symbolMask } from './masks';
-import { Random } from './random';
+import { Random } from '../random';
 
 export interface SceneObject {
   readonly kind: Kind;

@@ -1,6 +1,6 @@
 import { COLOURS, type Colour, KINDS, type Kind, MAX_OBJECTS, SCENE_SIZE } from './constants';
 import type { Scene, SceneObject } from './generate';
-import type { Random } from './random';
+import type { Random } from '../random';
 
 export const QUESTION_TYPES = ['exists', 'colour', 'shape', 'count', 'relation', 'where', 'letter'] as const;
 export type QuestionType = (typeof QUESTION_TYPES)[number];

@@ -1,0 +1,155 @@
+import * as tf from '@tensorflow/tfjs';
+import { PromptError } from '../layers/errors';
+import type { Tap } from '../layers/tap';
+import { decodeStep } from './decoder';
+import type { EncodedRequest, KeptPatches, Llava } from './llava';
+import type { Pacer } from './pacer';
+import type { Pruner } from './prune/types';
+import { Sampler, type SamplingOptions } from './sampler';
+
+export interface TokenOptions extends SamplingOptions {
+  /** Tokens to write at most; whole, at least 1. Default: what `generation_config.json` says, else 256, but never past the context. */
+  readonly maxNewTokens?: number;
+}
+
+export type FinishReason = 'stop' | 'length';
+
+/** Counts of one request. */
+export interface Usage {
+  /** Text tokens and visual tokens that entered the decoder. */
+  readonly promptTokens: number;
+  readonly visualTokens: number;
+  /** Visual tokens that the images have unpruned. */
+  readonly visualTokensBefore: number;
+  readonly newTokens: number;
+  /** Visual tokens that entered each decoder block. */
+  readonly enteringTokens: readonly number[];
+}
+
+/** Milliseconds of one call. */
+export interface Timing {
+  /** Decoding and preparing images; 0 when they came prepared. */
+  readonly prepare: number;
+  readonly encode: number;
+  readonly select: number;
+  readonly prefill: number;
+  /** From the call to the first token. */
+  readonly firstToken: number;
+  /** All tokens after the first. */
+  readonly decode: number;
+  readonly total: number;
+}
+
+export interface Generated {
+  /** Without the end-of-sequence token. */
+  readonly ids: Int32Array;
+  readonly finishReason: FinishReason;
+  readonly visual: readonly KeptPatches[];
+  readonly usage: Usage;
+}
+
+export interface GenerateContext {
+  readonly pruner: Pruner;
+  readonly pacer: Pacer;
+  readonly tap?: Tap;
+  readonly endIds: ReadonlySet<number>;
+  readonly maxNewTokens: number;
+  readonly sampling: SamplingOptions;
+}
+
+/** One token of one request, as it is drawn. The consumer answers `true` to end that request (a stop string). */
+export type TokenStream = AsyncGenerator<{ request: number; id: number }, GeneratedAll, boolean | undefined>;
+
+export interface GeneratedAll {
+  readonly results: readonly Generated[];
+  readonly timing: { readonly select: number; readonly prefill: number };
+}
+
+/** Decodes several requests together: each weight is read once a step for all of them. Leaving early frees everything. */
+export async function* generateTokens(llava: Llava, requests: readonly EncodedRequest[], context: GenerateContext): TokenStream {
+  const samplers = requests.map((_, i) => new Sampler(context.sampling, i));
+  const ids: number[][] = requests.map(() => []);
+  const reasons: FinishReason[] = requests.map(() => 'length');
+  const { result, sequences, visual, timing } = await llava.prefill(requests, context);
+  let active = requests.map((_, i) => i);
+  let states = tf.tidy(() => tf.gather(result.states, tf.tensor1d(result.segments.map(({ start, length }) => start + length - 1), 'int32'))); // [B, D]
+  result.states.dispose();
+  try {
+    for (let step = 0; active.length > 0; step++) {
+      const rows = await logitRows(llava, states, context.tap);
+      const going: number[] = [];
+      for (const [row, request] of active.entries()) {
+        const id = (samplers[request] as Sampler).next(rows[row] as Float32Array);
+        if (context.endIds.has(id)) {
+          reasons[request] = 'stop';
+          continue;
+        }
+        ids[request]?.push(id);
+        const stopped = yield { request, id };
+        if (stopped) reasons[request] = 'stop';
+        else if (step + 1 < context.maxNewTokens) going.push(request);
+      }
+      active = going;
+      if (active.length === 0) break;
+      const last = Int32Array.from(active, (request) => ids[request]?.at(-1) as number);
+      const embeddings = llava.language.embed(last);
+      try {
+        const next = await decodeStep(llava.language, embeddings, active.map((request) => sequences[request] as (typeof sequences)[number]), context);
+        states.dispose();
+        states = next;
+      } finally {
+        embeddings.dispose();
+      }
+    }
+    const results = requests.map((request, i) => {
+      const entering = result.enteringTokens[i] as readonly number[];
+      return {
+        ids: Int32Array.from(ids[i] as number[]),
+        finishReason: reasons[i] as FinishReason,
+        visual: visual[i] as readonly KeptPatches[],
+        usage: usageOf(llava, request, result.segments[i]?.length as number, entering, ids[i]?.length as number),
+      };
+    });
+    return { results, timing };
+  } finally {
+    states.dispose();
+    for (const sequence of sequences) sequence.dispose();
+  }
+}
+
+function usageOf(llava: Llava, { images }: EncodedRequest, lastLength: number, entering: readonly number[], newTokens: number): Usage {
+  const visualTokens = entering[0] ?? 0;
+  const before = images.reduce((sum, { grid, crops }) => sum + crops.length * llava.tokensPerCrop(grid), 0);
+  const text = lastLength - (entering.at(-1) ?? 0);
+  return { promptTokens: text + visualTokens, visualTokens, visualTokensBefore: before, newTokens, enteringTokens: entering };
+}
+
+async function logitRows(llava: Llava, states: tf.Tensor2D, tap?: Tap): Promise<Float32Array[]> {
+  const logits = llava.language.logits(states, tap);
+  try {
+    const all = (await logits.data()) as Float32Array;
+    const width = logits.shape[1];
+    return Array.from({ length: logits.shape[0] }, (_, i) => all.subarray(i * width, (i + 1) * width));
+  } finally {
+    logits.dispose();
+  }
+}
+
+/**
+ * Tokens that may be written after a prompt of `promptTokens`.
+ * @throws PromptError `BAD_MAX_NEW_TOKENS`, `CONTEXT_OVERFLOW`; both before any work
+ */
+export function newTokenLimit(asked: number | undefined, usual: number, promptTokens: number, context: number): number {
+  if (asked !== undefined && (!Number.isInteger(asked) || asked < 1)) {
+    throw new PromptError('BAD_MAX_NEW_TOKENS', `Option "maxNewTokens" is ${asked}; give a whole number of at least 1.`);
+  }
+  const room = context - promptTokens;
+  if (room < (asked ?? 1)) {
+    throw new PromptError(
+      'CONTEXT_OVERFLOW',
+      `The prompt takes ${promptTokens} tokens (text and visual) and ${asked ?? 1} more are to be written, but the model's context holds ${context}. ` +
+        'Shorten the text, give fewer images, keep fewer visual tokens ("prune"), or lower "maxNewTokens".',
+    );
+  }
+  return asked ?? Math.min(usual, room);
+}
