@@ -1,0 +1,29 @@
+import type { TokenCount } from './budget';
+import type { EncoderFacts, Needs, Pruner, PruningRun, VisionView } from './types';
+
+/** A method that chooses patches between the encoder and the projector, each crop by itself and without a look at the question. */
+export interface CropSelector {
+  readonly name: string;
+  readonly count: TokenCount;
+  needs(encoder: EncoderFacts): Needs;
+  /** @returns `tokens` kept patches, ascending */
+  select(view: VisionView, tokens: number, encoder: EncoderFacts): Promise<Int32Array>;
+}
+
+/** The pruner of a crop selector. What enters the decoder is short from its first block on, and its positions are counted anew. */
+export function beforeDecoder(selector: CropSelector): Pruner {
+  return {
+    name: selector.name,
+    textDependent: false,
+    positions: 'compact',
+    needs: (encoder) => selector.needs(encoder),
+    enteringTokens: (patches, decoderBlocks) => new Array<number>(decoderBlocks).fill(selector.count(patches)),
+    begin({ encoder, patchesPerCrop }): PruningRun {
+      for (const patches of patchesPerCrop) selector.count(patches); // a budget that does not fit is an error before any work
+      return {
+        select: async (view) => ({ kept: await selector.select(view, selector.count(view.grid.rows * view.grid.columns), encoder) }),
+        dispose() {},
+      };
+    },
+  };
+}

@@ -1,0 +1,52 @@
+import { PruneError } from '../../layers/errors';
+
+/** @throws PruneError with `code` unless `value` is a whole number from `least` to `most`. */
+export function wholeNumber(value: unknown, name: string, code: string, least: number, most: number = Number.MAX_SAFE_INTEGER): number {
+  if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < least || value > most) {
+    const range = most === Number.MAX_SAFE_INTEGER ? `of at least ${least}` : `from ${least} to ${most}`;
+    throw new PruneError(code, `Option "${name}" is ${show(value)}. Give a whole number ${range}.`);
+  }
+  return value;
+}
+
+/** @throws PruneError with `code` unless 0 <= `value` <= 1 (0 itself only if `zero`). */
+export function fraction(value: unknown, name: string, code: string, zero: boolean): number {
+  if (typeof value !== 'number' || !(zero ? value >= 0 : value > 0) || value > 1) {
+    throw new PruneError(code, `Option "${name}" is ${show(value)}. Give a number ${zero ? 'from 0 to 1' : 'above 0, at most 1'}.`);
+  }
+  return value;
+}
+
+/** @throws PruneError `ATTENTION_NOT_FINITE` at the first score that is NaN or infinite. */
+export function checkScores(scores: Float32Array): void {
+  const bad = scores.findIndex((score) => !Number.isFinite(score));
+  if (bad >= 0) {
+    throw new PruneError(
+      'ATTENTION_NOT_FINITE',
+      `The attention of visual token ${bad} of ${scores.length} is ${scores[bad]}. Look for NaN or overflow in the weights or the image.`,
+    );
+  }
+}
+
+/**
+ * What the model checks of every selection, also of a user's own method: whole, ascending, each once, 0 to `patches - 1`.
+ *
+ * @throws PruneError `SELECTION_INVALID`
+ */
+export function checkKept(method: string, kept: Int32Array, patches: number): void {
+  let previous = -1;
+  for (const [at, index] of kept.entries()) {
+    if (index <= previous || index >= patches) {
+      throw new PruneError(
+        'SELECTION_INVALID',
+        `Method "${method}" kept index ${index} (number ${at}) after ${previous}, of ${patches} visual tokens. Return indices from 0 to ${patches - 1}, ascending, each once.`,
+      );
+    }
+    previous = index;
+  }
+}
+
+/** A value as a message shows it: strings in quotes, so that '32' and 32 differ. */
+export function show(value: unknown): string {
+  return typeof value === 'string' ? `"${value}"` : String(value);
+}

@@ -1,0 +1,49 @@
+import { PruneError } from '../../layers/errors';
+import { show } from './checks';
+import { type ClsTopKOptions, clsTopKMethod } from './cls_top_k';
+import { type DedupOptions, dedupMethod } from './dedup';
+import { type FastVOptions, fastVMethod } from './fastv';
+import type { Method } from './method';
+import { type NoneOptions, noneMethod } from './none';
+import { type RandomOptions, randomMethod } from './random';
+import type { Pruner } from './types';
+import { type VisPrunerOptions, visPrunerMethod } from './vispruner';
+
+/** A built-in method with its options, as plain data. */
+export type PruneOptions = VisPrunerOptions | ClsTopKOptions | DedupOptions | RandomOptions | FastVOptions | NoneOptions;
+
+type MethodName = PruneOptions['method'];
+
+/** Every built-in method. A user's own is a `Pruner` and needs no row here: it is passed where options are. */
+export const METHODS: { readonly [Name in MethodName]: Method<Extract<PruneOptions, { method: Name }>> } = {
+  vispruner: visPrunerMethod,
+  'cls-top-k': clsTopKMethod,
+  dedup: dedupMethod,
+  random: randomMethod,
+  fastv: fastVMethod,
+  none: noneMethod,
+};
+
+/**
+ * @param prune a method's options, or a pruner, which is returned as it is
+ * @throws PruneError `OPTIONS_INVALID` (neither), `METHOD_UNKNOWN`, `OPTION_UNKNOWN`, and what the method says of its options
+ */
+export function createPruner(prune: PruneOptions | Pruner): Pruner {
+  const given: unknown = prune;
+  if (typeof given !== 'object' || given === null) {
+    throw new PruneError('OPTIONS_INVALID', `Pruning is ${show(given)}. Give {method: …} with its options, or a Pruner.`);
+  }
+  if ('begin' in given) return given as Pruner;
+  const options = given as PruneOptions;
+  if (!Object.hasOwn(METHODS, options.method)) {
+    throw new PruneError('METHOD_UNKNOWN', `Pruning method ${show(options.method)} is not known. Known: ${Object.keys(METHODS).join(', ')}.`);
+  }
+  const method = METHODS[options.method] as Method<PruneOptions>;
+  for (const name of Object.keys(options)) {
+    if (name !== 'method' && !method.options.includes(name)) {
+      const known = method.options.length > 0 ? `It has: ${method.options.join(', ')}.` : 'It has none.';
+      throw new PruneError('OPTION_UNKNOWN', `Method "${options.method}" has no option "${name}". ${known}`);
+    }
+  }
+  return method.create(options);
+}

@@ -1,0 +1,162 @@
+import * as tf from '@tensorflow/tfjs';
+import { PruneError } from '../../layers/errors';
+import { beforeDecoder } from './before_decoder';
+import { BUDGET_OPTIONS, type Budget, tokenCount } from './budget';
+import { checkScores, fraction, wholeNumber } from './checks';
+import { dedupPool } from './dedup_pool';
+import { rankingAttention } from './encoder_attention';
+import type { Method } from './method';
+import { descendingOrder } from './ranking';
+
+export interface SelectionOptions {
+  /** T, patches to keep: whole, 1 or more. Where there are fewer patches, all are kept. */
+  readonly tokens: number;
+  /** r, the share of them that is kept for its attention: floor(T * r). 0 to 1; default 0.5. */
+  readonly importantRatio?: number;
+  /** Patches removed in a round of deduplication: whole, 1 or more; default 8, as in the paper's code. */
+  readonly step?: number;
+}
+
+interface Plan {
+  readonly tokens: number;
+  readonly important: number;
+  readonly step: number;
+}
+
+/**
+ * VisPruner (Zhang et al., ICCV 2025, https://arxiv.org/abs/2412.01818): the patches to keep of one crop. First the floor(T * r) with the highest
+ * attention; then, of all others, those that are left when the most duplicated have been removed (`dedupPool`).
+ *
+ * The similarities are one product on the backend and come down in one transfer together with the attention; the rest is plain arithmetic.
+ * Differs from the released code: see `dedupPool`; a feature row of zeros has similarity 0 to every other (there NaN).
+ *
+ * @param features [N, C], the encoder's output before the projector; borrowed
+ * @param attention [heads, N], the class token's (or what each patch receives on average), class column left out; borrowed
+ * @returns kept patches, ascending: min(T, N) of them
+ * @throws PruneError `TOKENS_INVALID`, `IMPORTANT_RATIO_INVALID`, `STEP_INVALID`; `SHAPE_MISMATCH`; `ATTENTION_NOT_FINITE`, `FEATURES_NOT_FINITE`
+ *
+ * @example
+ * const kept = await visPruner(features, clsAttention, { tokens: 64, importantRatio: 0.5 });
+ * const tokens = projector.apply(tf.gather(features, kept));
+ */
+export async function visPruner(features: tf.Tensor2D, attention: tf.Tensor2D, options: SelectionOptions): Promise<Int32Array> {
+  checkShapes(features, attention);
+  const size = features.shape[0];
+  const plan = makePlan(options, size);
+  if (plan.tokens === size) return all(size);
+
+  const packed = tf.tidy(() => {
+    const scores = tf.mean(attention, 0, true); // [1, N]
+    return plan.important === plan.tokens ? scores : tf.concat([scores, cosineSimilarity(features)], 0); // [1 + N, N]
+  });
+  try {
+    const values = (await packed.data()) as Float32Array;
+    return choose(values.subarray(0, size), values.subarray(size), plan);
+  } finally {
+    packed.dispose();
+  }
+}
+
+/**
+ * The choice of `visPruner` without tensors: a pure function of what the backend computed.
+ *
+ * @param scores [N], attention averaged over heads
+ * @param similarity [N, N], row-major: cosine similarity of the features; not read when `importantRatio` is 1
+ * @returns kept patches, ascending: min(T, N) of them
+ * @throws PruneError as `visPruner`
+ */
+export function selectTokens(scores: Float32Array, similarity: Float32Array, options: SelectionOptions): Int32Array {
+  const plan = makePlan(options, scores.length);
+  if (plan.tokens === scores.length) return all(scores.length);
+  if (plan.important < plan.tokens && similarity.length !== scores.length ** 2) {
+    throw new PruneError('SHAPE_MISMATCH', `${scores.length} scores need ${scores.length ** 2} similarities, but there are ${similarity.length}.`);
+  }
+  return choose(scores, similarity, plan);
+}
+
+function all(size: number): Int32Array {
+  return Int32Array.from({ length: size }, (_, index) => index);
+}
+
+function choose(scores: Float32Array, similarity: Float32Array, { tokens, important, step }: Plan): Int32Array {
+  checkScores(scores);
+  const order = descendingOrder(scores);
+  if (important === tokens) return order.slice(0, tokens).sort();
+  checkFeatures(similarity, scores.length);
+  const kept = new Int32Array(tokens);
+  kept.set(order.subarray(0, important));
+  kept.set(dedupPool(similarity, scores.length, order.subarray(important), tokens - important, step), important);
+  return kept.sort();
+}
+
+/** [N, C] -> [N, N]. Rows are scaled by their largest value first, so that squares neither overflow nor vanish; rows of zeros stay zeros. */
+function cosineSimilarity(features: tf.Tensor2D): tf.Tensor2D {
+  const smallestNormal = 2 ** -126;
+  const scaled = tf.div(features, tf.maximum(tf.max(tf.abs(features), 1, true), smallestNormal));
+  const norms = tf.sqrt(tf.sum(tf.square(scaled), 1, true)); // [N, 1]: 0, or at least 1
+  const unit = tf.div(scaled, tf.maximum(norms, 1)) as tf.Tensor2D;
+  return tf.matMul(unit, tf.transpose(unit)); // an explicit transpose: with the flag, wasm leaves its fast path
+}
+
+function makePlan({ tokens, importantRatio = 0.5, step = 8 }: SelectionOptions, size: number): Plan {
+  const kept = Math.min(wholeNumber(tokens, 'tokens', 'TOKENS_INVALID', 1), size);
+  return {
+    tokens: kept,
+    important: Math.floor(kept * fraction(importantRatio, 'importantRatio', 'IMPORTANT_RATIO_INVALID', true)),
+    step: wholeNumber(step, 'step', 'STEP_INVALID', 1),
+  };
+}
+
+function checkShapes(features: tf.Tensor, attention: tf.Tensor): void {
+  if (features.rank !== 2 || attention.rank !== 2 || features.shape[0] !== attention.shape[1] || attention.shape[0] === 0) {
+    throw new PruneError(
+      'SHAPE_MISMATCH',
+      `Features [${features.shape}] and attention [${attention.shape}] do not fit: give features [N, C] and attention [heads, N] of the same N patches, without the class token's row and column.`,
+    );
+  }
+}
+
+/** NaN or infinity anywhere in a row of features makes the row's similarity to itself NaN. */
+function checkFeatures(similarity: Float32Array, size: number): void {
+  for (let row = 0; row < size; row++) {
+    if (!Number.isFinite(similarity[row * size + row]!)) {
+      throw new PruneError(
+        'FEATURES_NOT_FINITE',
+        `The features of patch ${row} of ${size} hold NaN or infinity. Look for overflow in the encoder's weights.`,
+      );
+    }
+  }
+}
+
+export type VisPrunerOptions = { readonly method: 'vispruner' } & Budget & Omit<SelectionOptions, 'tokens'>;
+
+/** VisPruner as a method of the model: every crop by itself. Unlike `visPruner`, more tokens than a crop has patches are an error. */
+export const visPrunerMethod: Method<VisPrunerOptions> = {
+  options: [...BUDGET_OPTIONS, 'importantRatio', 'step'],
+  about: {
+    title: 'VisPruner',
+    acts: 'between encoder and projector, each crop by itself',
+    reads:
+      'class-token attention of the feature block (no class token: mean attention received in the last block); cosine similarity of the features',
+    entering: 'T',
+    source: 'Zhang et al., ICCV 2025, [arXiv 2412.01818](https://arxiv.org/abs/2412.01818); Theia-4869/VisPruner @ aefa01a',
+    grade: 'exact',
+    differences: [
+      'Odd pools, and rounds with fewer candidates than tokens to remove, are thinned by what can be removed; the released loop fails with an index error.',
+      'Both sorts are stable, so equal scores have one answer: the lower patch index, or the earlier place in the pool, first.',
+      'A feature row of zeros has similarity 0 to every other; the released code divides by zero.',
+      'T > N is an error in the model; the function `visPruner` keeps all N patches.',
+      'The projector sees the kept patches only; the released code projects all of them first. The result is the same.',
+    ],
+  },
+  example: { method: 'vispruner', tokens: 64, importantRatio: 0.5 },
+  create({ tokens, keepRatio, importantRatio, step }) {
+    makePlan({ tokens: 1, importantRatio, step }, 1);
+    return beforeDecoder({
+      name: 'vispruner',
+      count: tokenCount({ tokens, keepRatio }),
+      needs: (encoder) => ({ attention: [rankingAttention(encoder)] }),
+      select: (view, count, encoder) => visPruner(view.features, view.attention(rankingAttention(encoder)), { tokens: count, importantRatio, step }),
+    });
+  },
+};
