@@ -153,13 +153,26 @@ export class ClipVision {
 
   /** Pixels [crops, H, W, channels], normalised -> the states that enter the first block, [crops * (1 + N), C]. */
   embed(pixels: tf.Tensor4D, tap?: Tap): tf.Tensor2D {
+    return tf.tidy(() => this.embedPatches(this.patchRows(pixels), pixels.shape[0], undefined, tap));
+  }
+
+  /**
+   * The same from patches as `patchRows` gives them, [crops * n, channels * patch * patch]. `places` are their indices in raster order where a crop
+   * has only some of its patches (training leaves out ground to be fast); every crop has n.
+   */
+  embedPatches(patchRows: tf.Tensor2D, crops: number, places?: Int32Array, tap?: Tap): tf.Tensor2D {
     return tf.tidy(() => {
-      const crops = pixels.shape[0];
       const width = this.shape.hidden_size;
-      const patches = tf.reshape(this.patchEmbedding.apply(this.patchRows(pixels)), [crops, this.tokens - 1, width]);
-      const classTokens = tf.tile(tf.reshape(this.classEmbedding.value, [1, 1, width]), [crops, 1, 1]);
-      const tokens = tf.add(tf.concat([classTokens, patches], 1), this.positionEmbedding.value); // [crops, 1 + N, C]
-      const embedded = tf.reshape(tokens, [crops * this.tokens, width]) as tf.Tensor2D;
+      const count = patchRows.shape[0] / crops; // n
+      const table = this.positionEmbedding.value as tf.Tensor2D;
+      const classPosition = tf.slice(table, [0, 0], [1, -1]);
+      const positions = places
+        ? tf.reshape(tf.gather(table, tf.add(tf.tensor1d(places, 'int32'), tf.scalar(1, 'int32'))), [crops, count, width])
+        : tf.slice(table, [1, 0], [-1, -1]);
+      const patches = tf.add(tf.reshape(this.patchEmbedding.apply(patchRows), [crops, count, width]), positions);
+      const classToken = tf.add(tf.reshape(this.classEmbedding.value, [1, width]), classPosition);
+      const classTokens = tf.tile(tf.reshape(classToken, [1, 1, width]), [crops, 1, 1]);
+      const embedded = tf.reshape(tf.concat([classTokens, patches], 1), [crops * (1 + count), width]) as tf.Tensor2D;
       tap?.(`${this.path}.embeddings`, embedded);
       const states = this.preNorm.apply(embedded);
       tap?.(`${this.path}.pre_layrnorm`, states);
