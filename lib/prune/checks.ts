@@ -28,24 +28,6 @@ export function checkScores(scores: Float32Array): void {
   }
 }
 
-/**
- * What the model checks of every selection, also of a user's own method: whole, ascending, each once, 0 to `patches - 1`.
- *
- * @throws PruneError `SELECTION_INVALID`
- */
-export function checkKept(method: string, kept: Int32Array, patches: number): void {
-  let previous = -1;
-  for (const [at, index] of kept.entries()) {
-    if (index <= previous || index >= patches) {
-      throw new PruneError(
-        'SELECTION_INVALID',
-        `Method "${method}" kept index ${index} (number ${at}) after ${previous}, of ${patches} visual tokens. Return indices from 0 to ${patches - 1}, ascending, each once.`,
-      );
-    }
-    previous = index;
-  }
-}
-
 /** A value as a message shows it: strings in quotes, so that '32' and 32 differ. */
 export function show(value: unknown): string {
   return typeof value === 'string' ? `"${value}"` : String(value);
