@@ -1,0 +1,36 @@
+/**
+ * The public declarations must parse under TypeScript 5.0.4, which is what tslab (the notebooks' kernel) compiles with; an inferred
+ * `Int32Array<ArrayBuffer>` is the usual way to break it. Declarations of other packages are not judged: tfjs's own have errors.
+ */
+import { createRequire } from 'node:module';
+import path from 'node:path';
+import process from 'node:process';
+
+const require = createRequire(import.meta.url);
+const ts = require('typescript-5.0');
+
+const entry = path.resolve('dist/types/lib/index.d.ts');
+if (!ts.sys.fileExists(entry)) {
+  console.error(`${entry} is not there. Run "npm run build" first.`);
+  process.exit(1);
+}
+const program = ts.createProgram([entry], {
+  target: ts.ScriptTarget.ES2020,
+  module: ts.ModuleKind.CommonJS,
+  moduleResolution: ts.ModuleResolutionKind.Node10,
+  lib: ['lib.es2022.d.ts', 'lib.dom.d.ts'],
+  types: ['node'],
+  strict: true,
+  esModuleInterop: true,
+  noEmit: true,
+});
+const ours = path.resolve('dist/types') + path.sep;
+const files = program.getSourceFiles().filter((file) => path.resolve(file.fileName).startsWith(ours));
+const problems = files.flatMap((file) => [...program.getSyntacticDiagnostics(file), ...program.getSemanticDiagnostics(file)]);
+
+const host = { getCanonicalFileName: (name) => name, getCurrentDirectory: process.cwd, getNewLine: () => '\n' };
+if (problems.length > 0) {
+  console.error(ts.formatDiagnostics(problems, host));
+  process.exit(1);
+}
+console.log(`TypeScript ${ts.version} reads the ${files.length} declaration files that lib/index.d.ts reaches.`);
