@@ -3,6 +3,6 @@ module.exports = {
   testEnvironment: 'node',
   testMatch: ['<rootDir>/__tests__/**/*.test.ts'],
   transform: { '^.+\\.ts$': ['@swc/jest', { jsc: { target: 'es2022', parser: { syntax: 'typescript' } } }] },
-  modulePathIgnorePatterns: ['<rootDir>/(dist|\\.venv|runs)/'],
+  modulePathIgnorePatterns: ['<rootDir>/(dist|[.]venv|runs)/'],
   testTimeout: 60000,
 };
