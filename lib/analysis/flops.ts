@@ -1,4 +1,5 @@
 import type { ClipVisionShape } from '../../layers/clip_vision';
+import { ConfigError } from '../../layers/errors';
 import type { LlamaShape } from '../../layers/llama';
 
 /** What the counting needs of a model's config. */
@@ -41,6 +42,8 @@ export interface Flops {
  * Differs from the paper: grouped-query attention counts its narrower keys and values. This library does not run the tower's last block where the
  * features do not need it; the count keeps it.
  *
+ * @throws ConfigError `BLOCK_COUNT` (one count a block is needed), `COUNT_INVALID` (negative or NaN)
+ *
  * @example
  * const { total, cache } = flops(config, { visualTokens: 64 });
  * const entering = createPruner({ method: 'fastv', tokens: 64 }).enteringTokens(576, 32);
@@ -49,17 +52,24 @@ export interface Flops {
 export function flops(config: CountedConfig, { visualTokens, textTokens = 0, crops = 1, cacheBytes = 2 }: CountedWork): Flops {
   const { text_config: text, vision_config: tower } = config;
   const counts = typeof visualTokens === 'number' ? new Array<number>(text.num_hidden_layers).fill(visualTokens) : visualTokens;
-  if (counts.length !== text.num_hidden_layers) {
-    throw new RangeError(
-      `Visual tokens are given for ${counts.length} blocks, but the decoder has ${text.num_hidden_layers}. Give one count a block.`,
-    );
-  }
+  checkCounts(counts, textTokens, crops, text.num_hidden_layers);
   const tokens = counts.map((count) => count + textTokens);
   const blocks = tokens.map((count) => decoderBlock(count, text));
   const decoder = blocks.reduce((sum, count) => sum + count, 0);
   const vision = tower ? crops * tower.num_hidden_layers * towerBlock(tower) : 0;
   const perToken = 2 * text.num_key_value_heads * text.head_dim * cacheBytes;
   return { vision, decoder, total: vision + decoder, blocks, cache: tokens.reduce((sum, count) => sum + count * perToken, 0) };
+}
+
+function checkCounts(visualTokens: readonly number[], textTokens: number, crops: number, blocks: number): void {
+  if (visualTokens.length !== blocks) {
+    throw new ConfigError(
+      'BLOCK_COUNT',
+      `Visual tokens are given for ${visualTokens.length} blocks, but the decoder has ${blocks}. Give one count a block.`,
+    );
+  }
+  const bad = [...visualTokens, textTokens, crops].find((count) => !(count >= 0 && Number.isFinite(count)));
+  if (bad !== undefined) throw new ConfigError('COUNT_INVALID', `A count of tokens or crops is ${bad}. Give numbers of 0 or more.`);
 }
 
 function decoderBlock(tokens: number, shape: CountedConfig['text_config']): number {
