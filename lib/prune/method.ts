@@ -10,8 +10,8 @@ export interface MethodAbout {
   /** Visual tokens entering each decoder block, of N patches, as a formula. */
   readonly entering: string;
   readonly source: string;
-  /** How faithful it is: `exact` when every step is that of the authors' code. */
-  readonly grade: 'exact' | 'outline' | 'ours';
+  /** How faithful it is: `exact` when every step is that of the authors' code, but for the differences listed. */
+  readonly grade: 'exact' | 'ours';
   /** Where it differs from its source, on purpose. */
   readonly differences: readonly string[];
 }

@@ -1,0 +1,54 @@
+import type { Method } from './method';
+import { createPruner, METHODS, type PruneOptions } from './registry';
+
+const GRADES = {
+  exact: "every step is that of the authors' code, but for the differences listed",
+  ours: 'our own',
+};
+
+/** `docs/methods.md`, from what each method says of itself. */
+export function methodsPage(): string {
+  const methods = Object.entries(METHODS) as [string, Method<PruneOptions>][];
+  return `${INTRODUCTION}
+| method | acts | reads | positions | depends on the question | visual tokens entering each block | grade |
+|---|---|---|---|---|---|---|
+${methods.map(([name, method]) => row(name, method)).join('\n')}
+
+Grades: ${Object.entries(GRADES)
+    .map(([grade, meaning]) => `*${grade}*, ${meaning}`)
+    .join('; ')}.
+Budgets are compared by entering tokens, averaged over blocks: \`createPruner(options).enteringTokens(N, L)\`.
+
+${methods.map(([name, method]) => section(name, method)).join('\n\n')}
+`;
+}
+
+const INTRODUCTION = `<!-- Written by "npm run docs:methods" from lib/prune; edit the methods there. -->
+# Pruning methods
+
+\`{ prune: { method, … } }\` goes with every request. \`tokens\` (kept per crop; more than a crop has patches is an error) or \`keepRatio\` (round(N * keepRatio), halves up, at
+least one) is the budget T of every method but \`none\`. A method of your own is an object with the interface \`Pruner\`, passed in the same place.
+
+N: patches of a crop. L: decoder blocks. *compact* positions are counted anew over what is left; *keep* leaves every token its own, with gaps.
+`;
+
+function row(name: string, { about, example }: Method<PruneOptions>): string {
+  const { positions, textDependent } = createPruner(example);
+  const cells = [`\`${name}\``, about.acts, about.reads, positions, textDependent ? 'yes' : 'no', about.entering, about.grade];
+  return `| ${cells.join(' | ')} |`;
+}
+
+function section(name: string, { about, example, options }: Method<PruneOptions>): string {
+  const differences = about.differences.length > 0 ? `\n\nDiffers from its source:\n${about.differences.map((item) => `- ${item}`).join('\n')}` : '';
+  const named = options.length > 0 ? options.map((option) => `\`${option}\``).join(', ') : 'none';
+  return `## ${about.title}: \`${name}\`
+
+Example: \`${literal(example)}\`. Options: ${named}.
+Source: ${about.source}.${differences}`;
+}
+
+/** Plain data as one would type it. */
+function literal(options: PruneOptions): string {
+  const fields = Object.entries(options).map(([key, value]) => `${key}: ${typeof value === 'string' ? `'${value}'` : value}`);
+  return `{ ${fields.join(', ')} }`;
+}
