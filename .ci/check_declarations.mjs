@@ -2,13 +2,26 @@
  * The public declarations must parse under TypeScript 5.0.4, which is what tslab (the notebooks' kernel) compiles with; an inferred
  * `Int32Array<ArrayBuffer>` is the usual way to break it. Declarations of other packages are not judged: tfjs's own have errors.
  */
+import { execFileSync } from 'node:child_process';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import process from 'node:process';
 
-const require = createRequire(import.meta.url);
-const ts = require('typescript-5.0');
+const VERSION = '5.0.4';
 
+/** Installed apart, in .venv/ like tslab: as a dependency its `tsc` would take the place of the project's own. */
+function oldTypeScript() {
+  const prefix = path.resolve('.venv', `typescript-${VERSION}`);
+  const require = createRequire(path.join(prefix, 'package.json'));
+  try {
+    return require('typescript');
+  } catch {
+    execFileSync('npm', ['install', '--silent', '--no-audit', '--no-fund', '--prefix', prefix, `typescript@${VERSION}`], { stdio: 'inherit' });
+    return require('typescript');
+  }
+}
+
+const ts = oldTypeScript();
 const entry = path.resolve('dist/types/lib/index.d.ts');
 if (!ts.sys.fileExists(entry)) {
   console.error(`${entry} is not there. Run "npm run build" first.`);
