@@ -52,10 +52,30 @@ class ClipAttention {
   apply(x: tf.Tensor2D, crops: readonly Segment[], rows?: AttentionRows, tap?: Tap): VisionBlockOutput {
     const queries = this.q.apply(x);
     const keys = this.k.apply(x);
-    const attention = rows ? crops.map((crop) => this.attentionOf(queries, keys, crop, rows)) : [];
+    const attention = rows ? this.attentionRows(queries, keys, crops, rows) : [];
     const onProbabilities = tap && ((value: tf.Tensor3D) => tap(`${this.path}#probabilities`, value));
     const mixed = attendSegments(queries, keys, this.v.apply(x), crops, this.shape, { onProbabilities });
     return { hiddenStates: this.out.apply(mixed), attention };
+  }
+
+  private attentionRows(queries: tf.Tensor2D, keys: tf.Tensor2D, crops: readonly Segment[], rows: AttentionRows): readonly tf.Tensor2D[] {
+    const length = crops[0]?.length ?? 0;
+    const even = crops.length > 1 && crops.every((crop, i) => crop.start === i * length && crop.length === length);
+    if (rows === 'class' && even && tf.getBackend() !== 'wasm') return this.classRowsOfEvenCrops(queries, keys, crops.length);
+    return crops.map((crop) => this.attentionOf(queries, keys, crop, rows));
+  }
+
+  /** The class tokens' rows of many crops of one length as one product. */
+  private classRowsOfEvenCrops(queries: tf.Tensor2D, keys: tf.Tensor2D, crops: number): tf.Tensor2D[] {
+    return tf.tidy(() => {
+      const { heads, headDim } = this.shape;
+      const byHead = (x: tf.Tensor2D) => tf.transpose(tf.reshape(x, [crops, -1, heads, headDim]), [0, 2, 1, 3]); // [crops, heads, 1 + N, headDim]
+      const asking = tf.slice(tf.reshape(queries, [crops, -1, heads * headDim]), [0, 0, 0], [-1, 1, -1]);
+      const scaled = tf.reshape(tf.mul(asking, 1 / Math.sqrt(headDim)), [crops, heads, 1, headDim]);
+      const probabilities = tf.softmax(tf.matMul(scaled, byHead(keys), false, true)); // [crops, heads, 1, 1 + N]
+      const patches = tf.slice(probabilities, [0, 0, 0, 1], [-1, -1, -1, -1]);
+      return tf.unstack(tf.reshape(patches, [crops, heads, -1])) as tf.Tensor2D[];
+    });
   }
 
   private attentionOf(queries: tf.Tensor2D, keys: tf.Tensor2D, crop: Segment, rows: AttentionRows): tf.Tensor2D {
