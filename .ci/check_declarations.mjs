@@ -3,6 +3,7 @@
  * `Int32Array<ArrayBuffer>` is the usual way to break it. Declarations of other packages are not judged: tfjs's own have errors.
  */
 import { execFileSync } from 'node:child_process';
+import fs from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import process from 'node:process';
@@ -12,13 +13,11 @@ const VERSION = '5.0.4';
 /** Installed apart, in .venv/ like tslab: as a dependency its `tsc` would take the place of the project's own. */
 function oldTypeScript() {
   const prefix = path.resolve('.venv', `typescript-${VERSION}`);
-  const require = createRequire(path.join(prefix, 'package.json'));
-  try {
-    return require('typescript');
-  } catch {
+  const folder = path.join(prefix, 'node_modules', 'typescript');
+  if (!fs.existsSync(folder)) {
     execFileSync('npm', ['install', '--silent', '--no-audit', '--no-fund', '--prefix', prefix, `typescript@${VERSION}`], { stdio: 'inherit' });
-    return require('typescript');
   }
+  return createRequire(import.meta.url)(folder);
 }
 
 const ts = oldTypeScript();
