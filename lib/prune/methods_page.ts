@@ -10,12 +10,10 @@ const GRADES = {
 export function methodsPage(): string {
   const methods = Object.entries(METHODS) as [string, Method<PruneOptions>][];
   return `${INTRODUCTION}
-| method | acts | reads | positions | depends on the question | visual tokens entering each block | grade |
-|---|---|---|---|---|---|---|
-${methods.map(([name, method]) => row(name, method)).join('\n')}
+${table([HEADER, ...methods.map(([name, method]) => cells(name, method))])}
 
 Grades: ${Object.entries(GRADES)
-    .map(([grade, meaning]) => `*${grade}*, ${meaning}`)
+    .map(([grade, meaning]) => `_${grade}_, ${meaning}`)
     .join('; ')}.
 Budgets are compared by entering tokens, averaged over blocks: \`createPruner(options).enteringTokens(N, L)\`.
 
@@ -29,17 +27,27 @@ const INTRODUCTION = `<!-- Written by "npm run docs:methods" from lib/prune; edi
 \`{ prune: { method, … } }\` goes with every request. \`tokens\` (kept per crop; more than a crop has patches is an error) or \`keepRatio\` (round(N * keepRatio), halves up, at
 least one) is the budget T of every method but \`none\`. A method of your own is an object with the interface \`Pruner\`, passed in the same place.
 
-N: patches of a crop. L: decoder blocks. *compact* positions are counted anew over what is left; *keep* leaves every token its own, with gaps.
+N: patches of a crop. L: decoder blocks. _compact_ positions are counted anew over what is left; _keep_ leaves every token its own, with gaps.
 `;
 
-function row(name: string, { about, example }: Method<PruneOptions>): string {
+const HEADER = ['method', 'acts', 'reads', 'positions', 'depends on the question', 'visual tokens entering each block', 'grade'];
+
+function cells(name: string, { about, example }: Method<PruneOptions>): string[] {
   const { positions, textDependent } = createPruner(example);
-  const cells = [`\`${name}\``, about.acts, about.reads, positions, textDependent ? 'yes' : 'no', about.entering, about.grade];
-  return `| ${cells.join(' | ')} |`;
+  return [`\`${name}\``, about.acts, about.reads, positions, textDependent ? 'yes' : 'no', about.entering, about.grade];
+}
+
+/** A Markdown table with its columns aligned, as the formatter wants it. The first row is the header. */
+function table(rows: readonly string[][]): string {
+  const widths = HEADER.map((_, column) => Math.max(...rows.map((row) => (row[column] as string).length)));
+  const lines = rows.map((row) => `| ${row.map((cell, column) => cell.padEnd(widths[column] as number)).join(' | ')} |`);
+  lines.splice(1, 0, `| ${widths.map((width) => '-'.repeat(width)).join(' | ')} |`);
+  return lines.join('\n');
 }
 
 function section(name: string, { about, example, options }: Method<PruneOptions>): string {
-  const differences = about.differences.length > 0 ? `\n\nDiffers from its source:\n${about.differences.map((item) => `- ${item}`).join('\n')}` : '';
+  const differences =
+    about.differences.length > 0 ? `\n\nDiffers from its source:\n\n${about.differences.map((item) => `- ${item}`).join('\n')}` : '';
   const named = options.length > 0 ? options.map((option) => `\`${option}\``).join(', ') : 'none';
   return `## ${about.title}: \`${name}\`
 
