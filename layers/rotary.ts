@@ -24,7 +24,7 @@ export interface RotaryTable {
  * dimensions pairs with the second. Frequencies are scaled as transformers' `ROPE_INIT_FUNCTIONS` do for `linear` and `llama3`.
  */
 export class Rotary {
-  private readonly frequencies: Float64Array;
+  private readonly frequencies: Float32Array;
 
   constructor(
     readonly headDim: number,
@@ -41,7 +41,7 @@ export class Rotary {
     for (let row = 0; row < positions.length; row++) {
       for (let i = 0; i < half; i++) {
         // transformers multiplies position and frequency in float32: at long positions the rounding is visible.
-        const angle = Math.fround((positions[row] as number) * Math.fround(this.frequencies[i] as number));
+        const angle = Math.fround((positions[row] as number) * (this.frequencies[i] as number));
         cos[row * half + i] = Math.cos(angle);
         sin[row * half + i] = Math.sin(angle);
       }
@@ -56,7 +56,7 @@ export class Rotary {
       value: turned(rows as tf.Tensor2D, this.headDim, table.cos, table.sin),
       gradFunc: (dy: tf.Tensor) => turned(dy as tf.Tensor2D, this.headDim, table.cos, tf.neg(table.sin)),
     }));
-    return turn(x);
+    return turn(x) as tf.Tensor2D;
   }
 }
 
@@ -72,15 +72,14 @@ function turned(x: tf.Tensor2D, headDim: number, cos: tf.Tensor3D, sin: tf.Tenso
   });
 }
 
-function scaledFrequencies(headDim: number, parameters: RopeParameters): Float64Array {
-  const frequencies = new Float64Array(headDim / 2);
-  for (let i = 0; i < frequencies.length; i++) {
-    frequencies[i] = scaled(1 / parameters.rope_theta ** ((2 * i) / headDim), parameters);
-  }
-  return frequencies;
+/** Every step is rounded to float32 where torch rounds it: at long positions one unit in the last place of a frequency is visible. */
+function scaledFrequencies(headDim: number, parameters: RopeParameters): Float32Array {
+  const { fround } = Math;
+  return Float32Array.from({ length: headDim / 2 }, (_, i) => scaled(fround(1 / fround(parameters.rope_theta ** fround((2 * i) / headDim))), parameters));
 }
 
 function scaled(frequency: number, parameters: RopeParameters): number {
+  const { fround } = Math;
   switch (parameters.rope_type) {
     case 'default':
       return frequency;
@@ -88,11 +87,12 @@ function scaled(frequency: number, parameters: RopeParameters): number {
       return frequency / parameters.factor;
     case 'llama3': {
       const { factor, low_freq_factor: low, high_freq_factor: high, original_max_position_embeddings: context } = parameters;
-      const turns = (context * frequency) / (2 * Math.PI); // full turns inside the original context
-      if (turns < low) return frequency / factor;
-      if (turns > high) return frequency;
-      const smooth = (turns - low) / (high - low);
-      return ((1 - smooth) * frequency) / factor + smooth * frequency;
+      const wavelength = fround(fround(2 * Math.PI) / frequency);
+      const turns = fround(context / wavelength); // full turns inside the original context
+      if (wavelength > context / low) return frequency / factor;
+      if (wavelength < context / high) return frequency;
+      const smooth = fround(fround(turns - low) / (high - low));
+      return fround(fround(fround(1 - smooth) * frequency) / factor) + fround(smooth * frequency);
     }
   }
 }

@@ -10,20 +10,32 @@ import type { DecoderView, PruningRun, Reduction } from './prune/types';
 
 /** One sequence in the decoder: its caches, one a block, which may differ in length when tokens were dropped between blocks. */
 export class Sequence {
-  readonly caches: readonly KeyValueCache[];
+  /** Tokens that entered the first block so far. */
+  private entered = 0;
 
-  constructor(caches: readonly KeyValueCache[]) {
-    this.caches = caches;
+  constructor(
+    readonly caches: readonly KeyValueCache[],
+    /** What dropped tokens do to position ids: leave gaps that all blocks share (`keep`), or close up in each block that misses them (`compact`). */
+    readonly positions: 'keep' | 'compact' = 'keep',
+  ) {}
+
+  /** Position id of the next token in the block. */
+  nextPosition(block: number): number {
+    return this.positions === 'keep' ? this.entered : (this.caches[block] as KeyValueCache).length;
   }
 
-  /** Position id that the next token has in the block: one after the last that the block holds. */
-  nextPosition(block: number): number {
-    const positions = (this.caches[block] as KeyValueCache).positions;
-    return positions.length === 0 ? 0 : (positions[positions.length - 1] as number) + 1;
+  /** Call it when `tokens` more have gone through all blocks. */
+  advance(tokens: number): void {
+    this.entered += tokens;
   }
 
   fork(): Sequence {
-    return new Sequence(this.caches.map((cache) => cache.fork()));
+    const copy = new Sequence(
+      this.caches.map((cache) => cache.fork()),
+      this.positions,
+    );
+    copy.entered = this.entered;
+    return copy;
   }
 
   dispose(): void {
@@ -38,17 +50,23 @@ export interface PrefillInput {
   readonly states: tf.Tensor2D;
   /** Which of the S rows are visual tokens, ascending. */
   readonly visualRows: Int32Array;
-  readonly pruning?: { readonly run: PruningRun; readonly positions: 'compact' | 'keep'; readonly previousBlockInput: boolean };
+  readonly pruning?: { readonly run: PruningRun; readonly previousBlockInput: boolean };
 }
 
 /** What is left of a sequence's new tokens at some block. */
 interface Live {
   readonly input: PrefillInput;
-  positions: Int32Array;
+  /** The remaining rows' places among the new tokens. */
+  places: Int32Array;
   visualRows: Int32Array;
   originalIndices: Int32Array;
   /** States that entered the block before, and their positions, where a pruner reads them. */
-  previous?: { states: tf.Tensor2D; positions: Int32Array };
+  previous?: BlockInput;
+}
+
+interface BlockInput {
+  readonly states: tf.Tensor2D;
+  readonly positions: Int32Array;
 }
 
 export interface PassOptions {
@@ -80,12 +98,12 @@ export async function prefill(llama: Llama, inputs: readonly PrefillInput[], opt
         states.dispose();
         states = before;
       }
-      if (before || !shared) {
+      if (!shared?.fits(lives, k)) {
         shared?.dispose();
         shared = new SharedContext(llama, lives, k);
       }
       for (const [i, live] of lives.entries()) entering[i]?.push(live.visualRows.length);
-      keepPrevious(states, lives);
+      keepPrevious(k, states, lives);
       const caches = lives.map((live) => live.input.sequence.caches[k] as KeyValueCache);
       const next = (llama.blocks[k] as Llama['blocks'][number]).apply(states, { ...shared.context, tap: options.tap }, caches);
       states.dispose();
@@ -95,10 +113,9 @@ export async function prefill(llama: Llama, inputs: readonly PrefillInput[], opt
       if (after) {
         states.dispose();
         states = after;
-        shared.dispose();
-        shared = undefined;
       }
     }
+    for (const { input } of lives) input.sequence.advance(input.states.shape[0]);
     return { states, segments: segmentsOf(lives), enteringTokens: entering };
   } catch (error) {
     states.dispose();
@@ -131,6 +148,7 @@ export async function decodeStep(llama: Llama, embeddings: tf.Tensor2D, sequence
       states = next;
       await options.pacer.pause();
     }
+    for (const sequence of sequences) sequence.advance(1);
     return states;
   } catch (error) {
     states.dispose();
@@ -141,34 +159,45 @@ export async function decodeStep(llama: Llama, embeddings: tf.Tensor2D, sequence
 }
 
 function newLive(input: PrefillInput): Live {
-  const start = input.sequence.nextPosition(0);
-  const positions = Int32Array.from({ length: input.states.shape[0] }, (_, i) => start + i);
-  return { input, positions, visualRows: input.visualRows, originalIndices: Int32Array.from(input.visualRows.keys()) };
+  const places = Int32Array.from({ length: input.states.shape[0] }, (_, i) => i);
+  return { input, places, visualRows: input.visualRows, originalIndices: Int32Array.from(input.visualRows.keys()) };
+}
+
+/** Position ids of the remaining rows in a block that has not run yet. */
+function positionsIn(block: number, { input: { sequence }, places }: Live): Int32Array {
+  const first = sequence.nextPosition(block);
+  return places.map((place, i) => first + (sequence.positions === 'keep' ? place : i));
 }
 
 function segmentsOf(lives: readonly Live[]): Segment[] {
   let start = 0;
-  return lives.map(({ positions: { length } }) => {
+  return lives.map(({ places: { length } }) => {
     const segment = { start, length };
     start += length;
     return segment;
   });
 }
 
-/** Rotary tables and masks that all blocks share until a reduction. */
+/** Rotary tables and masks, shared by blocks until rows are dropped or a block holds other tokens than the one before. */
 class SharedContext {
   readonly context: Omit<BlockContext, 'tap'>;
+  private readonly held: readonly number[];
 
   constructor(llama: Llama, lives: readonly Live[], block: number) {
-    const positions = new Int32Array(lives.reduce((sum, live) => sum + live.positions.length, 0));
-    const segments = segmentsOf(lives);
-    for (const [i, live] of lives.entries()) positions.set(live.positions, segments[i]?.start);
-    const masks = lives.map((live) => {
-      const queries = live.positions.length;
-      const held = (live.input.sequence.caches[block] as KeyValueCache).length;
-      return queries === 1 ? undefined : causalMask(queries, held + queries);
-    });
-    this.context = { segments, positions, masks, rotary: llama.rotary.table(positions) };
+    this.held = heldIn(block, lives);
+    const positions = packedPositions(block, lives);
+    const masks = lives.map(({ places: { length: queries } }, i) => (queries === 1 ? undefined : causalMask(queries, (this.held[i] as number) + queries)));
+    this.context = { segments: segmentsOf(lives), positions, masks, rotary: llama.rotary.table(positions) };
+  }
+
+  fits(lives: readonly Live[], block: number): boolean {
+    const { positions, segments } = this.context;
+    const now = packedPositions(block, lives);
+    return (
+      now.length === positions.length &&
+      now.every((position, i) => position === positions[i]) &&
+      heldIn(block, lives).every((length, i) => length === this.held[i] && lives[i]?.places.length === segments[i]?.length)
+    );
   }
 
   dispose(): void {
@@ -177,18 +206,28 @@ class SharedContext {
   }
 }
 
+function heldIn(block: number, lives: readonly Live[]): number[] {
+  return lives.map(({ input }) => (input.sequence.caches[block] as KeyValueCache).length);
+}
+
+function packedPositions(block: number, lives: readonly Live[]): Int32Array {
+  const positions = new Int32Array(lives.reduce((sum, live) => sum + live.places.length, 0));
+  for (const [i, { start }] of segmentsOf(lives).entries()) positions.set(positionsIn(block, lives[i] as Live), start);
+  return positions;
+}
+
 function disposeTable(table: RotaryTable | undefined): void {
   table?.cos.dispose();
   table?.sin.dispose();
 }
 
 /** Keeps what enters the block about to run, for pruners that read it one block later. */
-function keepPrevious(states: tf.Tensor2D, lives: readonly Live[]): void {
+function keepPrevious(block: number, states: tf.Tensor2D, lives: readonly Live[]): void {
   for (const [i, { start, length }] of segmentsOf(lives).entries()) {
     const live = lives[i] as Live;
     if (!live.input.pruning?.previousBlockInput || live.visualRows.length === 0) continue;
     tf.dispose(live.previous?.states);
-    live.previous = { states: tf.slice(states, [start, 0], [length, -1]), positions: live.positions };
+    live.previous = { states: tf.slice(states, [start, 0], [length, -1]), positions: positionsIn(block, live) };
   }
 }
 
@@ -226,10 +265,10 @@ async function reduceAll(
   return dropped ? tf.tidy(() => tf.gather(states, tf.tensor1d(rows, 'int32'))) : undefined;
 }
 
-/** Rows of the sequence that stay, ascending. @throws PruneError `BAD_REDUCTION` */
+/** Rows of the sequence that stay, ascending. The last one always does: its logits are the answer. @throws PruneError `BAD_REDUCTION` */
 function rowsAfter(reduction: Reduction, live: Live): Int32Array {
-  const stays = new Uint8Array(live.positions.length).fill(1);
-  for (const row of live.visualRows) stays[row] = 0;
+  const stays = new Uint8Array(live.places.length).fill(1);
+  for (const row of live.visualRows) stays[row] = row === stays.length - 1 ? 1 : 0;
   let last = -1;
   for (const index of reduction.keep) {
     const row = live.visualRows[index];
@@ -246,14 +285,11 @@ function rowsAfter(reduction: Reduction, live: Live): Int32Array {
 }
 
 function carryOut(live: Live, kept: Int32Array): void {
-  const order = new Map(Array.from(live.visualRows, (row, index) => [row, live.originalIndices[index] as number]));
-  const before = live.positions;
-  const first = before[0] as number;
-  const policy = live.input.pruning?.positions;
-  live.positions = kept.map((row, i) => (policy === 'compact' ? first + i : (before[row] as number)));
-  const visual = Array.from(kept.keys()).filter((i) => order.has(kept[i] as number));
+  const original = new Map(Array.from(live.visualRows, (row, index) => [row, live.originalIndices[index] as number]));
+  live.places = kept.map((row) => live.places[row] as number);
+  const visual = Array.from(kept.keys()).filter((i) => original.has(kept[i] as number));
   live.visualRows = Int32Array.from(visual);
-  live.originalIndices = Int32Array.from(visual, (i) => order.get(kept[i] as number) as number);
+  live.originalIndices = Int32Array.from(visual, (i) => original.get(kept[i] as number) as number);
 }
 
 /** What a pruner sees of one sequence; its tensors are made when asked for and freed when the hook returns. */
@@ -306,11 +342,10 @@ class SequenceView implements DecoderView {
     this.own = undefined;
   }
 
-  private sourceOf(block: number): { states: tf.Tensor2D; positions: Int32Array } {
-    if (block === this.block) return { states: this.states, positions: this.live.positions };
-    if (block === this.block - 1 && this.live.previous && this.live.previous.positions.length === this.live.positions.length) {
-      return this.live.previous;
-    }
+  private sourceOf(block: number): BlockInput {
+    if (block === this.block) return { states: this.states, positions: positionsIn(block, this.live) };
+    const { previous, places } = this.live;
+    if (block === this.block - 1 && previous?.positions.length === places.length) return previous;
     throw new StateError(
       'NO_BLOCK_INPUT',
       `Attention of block ${block} was asked for at block ${this.block}; only this block and, with needs.previousBlockInput, the one before are at hand.`,

@@ -155,11 +155,11 @@ export class Llava {
         const kept = await this.select(request.images, run, prompt.textIds);
         select += performance.now() - begun;
         visual.push(kept);
-        const sequence = new Sequence(this.language.newCaches());
+        const sequence = new Sequence(this.language.newCaches(), pruner.positions);
         sequences.push(sequence);
         const { states, visualRows } = this.splice(request.images, kept, prompt);
         const previousBlockInput = pruner.needs(this.encoder).previousBlockInput ?? false;
-        inputs.push({ sequence, states, visualRows, pruning: { run, positions: pruner.positions, previousBlockInput } });
+        inputs.push({ sequence, states, visualRows, pruning: { run, previousBlockInput } });
         await options.pacer.pause();
       }
       const begun = performance.now();
