@@ -1,5 +1,5 @@
-import { SCENE_SIZE } from './constants';
 import { Random } from '../random';
+import { SCENE_SIZE } from './constants';
 
 /*
  * A cluttered ground: textured regions of different tone, split by curves, with strokes and soft blobs on top. Its colours are muted, so that objects
@@ -100,6 +100,12 @@ function splitRegions(random: Random, cuts: number): number {
   return cuts + 1;
 }
 
+function clip(value: number, limit: number): number {
+  if (value > limit) return limit;
+  if (value < -limit) return -limit;
+  return value;
+}
+
 /** A scalar texture in about -1..1 over the pixels of one region. */
 function fillTexture(random: Random, region: number, images: Stored): void {
   const kind = random.below(6);
@@ -124,7 +130,7 @@ function fillTexture(random: Random, region: number, images: Stored): void {
         if (regionOf[i] !== region) continue;
         let value = sine[(a * x + b * y + ox) & (SINE_LENGTH - 1)] as number;
         if (kind === 2) value *= sine[(a * y - b * x + oy) & (SINE_LENGTH - 1)] as number;
-        field[i] = hard ? Math.max(-0.8, Math.min(0.8, 6 * value)) : value;
+        field[i] = hard ? clip(6 * value, 0.8) : value;
       }
     }
   } else {
@@ -136,8 +142,7 @@ function fillTexture(random: Random, region: number, images: Stored): void {
       const row = ((y + oy) & NOISE_MASK) * NOISE_SIDE;
       for (let x = 0; x < SCENE_SIZE; x++, i++) {
         if (regionOf[i] !== region) continue;
-        const value = ((image[row + ((x * sx + ox) & NOISE_MASK)] as number) * edge) / 70;
-        field[i] = value > 1 ? 1 : value < -1 ? -1 : value;
+        field[i] = clip(((image[row + ((x * sx + ox) & NOISE_MASK)] as number) * edge) / 70, 1);
       }
     }
   }
@@ -229,7 +234,7 @@ export function developNoise(random: Random, canvas: Float32Array, pixels: Uint8
   const scale = random.between(1, 7) / 42;
   const offset = random.below(NOISE_SIDE * NOISE_SIDE);
   for (let i = 0; i < canvas.length; i++) {
-    const value = (canvas[i] as number) + scale * (white[(i + offset) & (NOISE_SIDE * NOISE_SIDE - 1)] as number) + 0.5;
-    pixels[i] = value > 255 ? 255 : value < 0 ? 0 : value;
+    const value = (canvas[i] as number) + scale * (white[(i + offset) & (NOISE_SIDE * NOISE_SIDE - 1)] as number);
+    pixels[i] = clip(value - 127.5, 127.5) + 128; // rounded by the cut to whole bytes, halves up
   }
 }

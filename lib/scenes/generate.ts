@@ -1,10 +1,11 @@
+import { Random } from '../random';
 import { developNoise, paintBackground } from './background';
 import {
   COLOUR_JITTER,
   COLOUR_VALUES,
   COLOURS,
-  type Colour,
   COVERAGE,
+  type Colour,
   GRID_SIDE,
   type Kind,
   LETTERS,
@@ -21,7 +22,6 @@ import {
   SYMBOLS,
 } from './constants';
 import { symbolMask } from './masks';
-import { Random } from '../random';
 
 export interface SceneObject {
   readonly kind: Kind;
@@ -77,6 +77,8 @@ const SHARED_COLOUR_CHANCE = 0.3;
 const SHARED_KIND_CHANCE = 0.3;
 const PLACE_ATTEMPTS = 40;
 
+/** The patch row (or column) in which a pixel row (or column) lies. */
+const STRIP = Uint8Array.from({ length: SCENE_SIZE }, (_, i) => Math.floor(i / PATCH_SIZE));
 const canvas = new Float32Array(SCENE_SIZE * SCENE_SIZE * 3);
 
 /** What is in the scene: no two objects of the same kind and colour, at most one letter, shared colours and kinds often. */
@@ -109,9 +111,9 @@ function coverage(object: Placed): Float32Array {
   const share = new Float32Array(PATCH_COUNT);
   const mask = symbolMask(symbolOf(object), object.size);
   for (let dy = 0, i = 0; dy < object.size; dy++) {
-    const row = Math.floor((object.y + dy) / PATCH_SIZE) * GRID_SIDE;
+    const row = (STRIP[object.y + dy] as number) * GRID_SIDE;
     for (let dx = 0; dx < object.size; dx++, i++) {
-      const patch = row + Math.floor((object.x + dx) / PATCH_SIZE);
+      const patch = row + (STRIP[object.x + dx] as number);
       share[patch] = (share[patch] as number) + (mask[i] as number);
     }
   }
@@ -120,9 +122,7 @@ function coverage(object: Placed): Float32Array {
 }
 
 function farEnough(a: Placed, b: Placed): boolean {
-  return (
-    a.x >= b.x + b.size + MIN_GAP || b.x >= a.x + a.size + MIN_GAP || a.y >= b.y + b.size + MIN_GAP || b.y >= a.y + a.size + MIN_GAP
-  );
+  return a.x >= b.x + b.size + MIN_GAP || b.x >= a.x + a.size + MIN_GAP || a.y >= b.y + b.size + MIN_GAP || b.y >= a.y + a.size + MIN_GAP;
 }
 
 /** Gives every object a box; undefined when the draw does not fit, or an object owns too few or too many patches. */

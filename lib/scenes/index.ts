@@ -1,5 +1,5 @@
+export * from '../random';
 export * from './constants';
 export * from './generate';
 export * from './questions';
-export * from '../random';
 export * from './tokenizer';

@@ -65,10 +65,11 @@ export function symbolMask(symbol: SceneSymbol, side: number): Uint8Array {
   for (let y = 0; y < side; y++) {
     for (let x = 0; x < side; x++) {
       let hits = 0;
-      for (let s = 0; s < SAMPLES * SAMPLES; s++) {
-        const u = ((x + ((s % SAMPLES) + 0.5) / SAMPLES) * 2) / side - 1;
-        const v = ((y + (Math.floor(s / SAMPLES) + 0.5) / SAMPLES) * 2) / side - 1;
-        if (inside(symbol, u, v)) hits++;
+      for (let sy = 0; sy < SAMPLES; sy++) {
+        const v = ((y + (sy + 0.5) / SAMPLES) * 2) / side - 1;
+        for (let sx = 0; sx < SAMPLES; sx++) {
+          if (inside(symbol, ((x + (sx + 0.5) / SAMPLES) * 2) / side - 1, v)) hits++;
+        }
       }
       mask[y * side + x] = Math.round((hits * 255) / (SAMPLES * SAMPLES));
     }

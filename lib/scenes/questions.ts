@@ -1,6 +1,6 @@
+import type { Random } from '../random';
 import { COLOURS, type Colour, KINDS, type Kind, MAX_OBJECTS, SCENE_SIZE } from './constants';
 import type { Scene, SceneObject } from './generate';
-import type { Random } from '../random';
 
 export const QUESTION_TYPES = ['exists', 'colour', 'shape', 'count', 'relation', 'where', 'letter'] as const;
 export type QuestionType = (typeof QUESTION_TYPES)[number];
@@ -27,8 +27,7 @@ interface Description {
 
 function matches(object: SceneObject, description: Description): boolean {
   return (
-    (description.kind === undefined || object.kind === description.kind) &&
-    (description.colour === undefined || object.colour === description.colour)
+    (description.kind === undefined || object.kind === description.kind) && (description.colour === undefined || object.colour === description.colour)
   );
 }
 
@@ -62,7 +61,8 @@ function exists(scene: Scene, random: Random): Question {
   let description: Description;
   if (yes) {
     const { kind, colour } = random.pick(scene.objects);
-    description = single ? (random.chance(0.5) ? { kind } : { colour }) : { kind, colour };
+    description = { kind, colour };
+    if (single) description = random.chance(0.5) ? { kind } : { colour };
   } else if (single) {
     // Fewer than 8 kinds and 8 colours are ever present, so an absent one is always found.
     const byKind = random.chance(0.5);
