@@ -51,13 +51,17 @@ export interface PatchLabels {
   readonly isCentre: Uint8Array;
 }
 
-export interface Scene {
+/** What is in a scene and where, without its picture. */
+export interface SceneLayout {
   readonly seed: number;
-  /** [size, size, 3] */
-  readonly pixels: Uint8Array;
   readonly size: number;
   readonly objects: readonly SceneObject[];
   readonly patchLabels: PatchLabels;
+}
+
+export interface Scene extends SceneLayout {
+  /** [size, size, 3] */
+  readonly pixels: Uint8Array;
 }
 
 interface Draft {
@@ -204,23 +208,39 @@ function paintObject(random: Random, object: Placed): void {
   }
 }
 
-/**
- * A picture with 1 to 6 objects before a cluttered ground, and everything that is true of it. The same seed gives the same scene.
- * `TRAINING_SEEDS`, `VALIDATION_SEEDS` and `HELD_OUT_SEEDS` say which seeds are for what.
- */
-export function generateScene(seed: number): Scene {
+interface Plan {
+  readonly random: Random;
+  readonly placed: readonly Placed[];
+  readonly layout: SceneLayout;
+}
+
+function plan(seed: number): Plan {
   const random = new Random(seed);
   const drafts = draftObjects(random);
   let fit = place(random, drafts);
   while (!fit) fit = place(random, drafts);
   const { placed, owner } = fit;
-  paintBackground(random, canvas);
-  for (const object of placed) paintObject(random, object);
-  const pixels = new Uint8Array(canvas.length);
-  developNoise(random, canvas, pixels);
   const patches = countOwned(owner, placed.length);
   const objects = placed.map(({ x, y, ...rest }, index): SceneObject => {
     return { ...rest, cx: x + rest.size / 2, cy: y + rest.size / 2, patches: patches[index] as number };
   });
-  return { seed, pixels, size: SCENE_SIZE, objects, patchLabels: labelPatches(placed, owner) };
+  return { random, placed, layout: { seed, size: SCENE_SIZE, objects, patchLabels: labelPatches(placed, owner) } };
+}
+
+/** The same scene as `generateScene` makes, without painting it. */
+export function layoutScene(seed: number): SceneLayout {
+  return plan(seed).layout;
+}
+
+/**
+ * A picture with 1 to 6 objects before a cluttered ground, and everything that is true of it. The same seed gives the same scene.
+ * `TRAINING_SEEDS`, `VALIDATION_SEEDS` and `HELD_OUT_SEEDS` say which seeds are for what.
+ */
+export function generateScene(seed: number): Scene {
+  const { random, placed, layout } = plan(seed);
+  paintBackground(random, canvas);
+  for (const object of placed) paintObject(random, object);
+  const pixels = new Uint8Array(canvas.length);
+  developNoise(random, canvas, pixels);
+  return { ...layout, pixels };
 }

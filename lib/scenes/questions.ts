@@ -1,6 +1,6 @@
 import type { Random } from '../random';
 import { COLOURS, type Colour, KINDS, type Kind, MAX_OBJECTS, SCENE_SIZE } from './constants';
-import type { Scene, SceneObject } from './generate';
+import type { SceneLayout, SceneObject } from './generate';
 
 export const QUESTION_TYPES = ['exists', 'colour', 'shape', 'count', 'relation', 'where', 'letter'] as const;
 export type QuestionType = (typeof QUESTION_TYPES)[number];
@@ -31,7 +31,7 @@ function matches(object: SceneObject, description: Description): boolean {
   );
 }
 
-function countMatches(scene: Scene, description: Description): number {
+function countMatches(scene: SceneLayout, description: Description): number {
   return scene.objects.filter((object) => matches(object, description)).length;
 }
 
@@ -49,13 +49,13 @@ function withArticle(words: string): string {
 }
 
 /** The shortest words that fit this object only: its kind, else its colour, else both. */
-function reference(scene: Scene, object: SceneObject): string {
+function reference(scene: SceneLayout, object: SceneObject): string {
   if (countMatches(scene, { kind: object.kind }) === 1) return phrase({ kind: object.kind });
   if (countMatches(scene, { colour: object.colour }) === 1) return phrase({ colour: object.colour });
   return phrase(object);
 }
 
-function exists(scene: Scene, random: Random): Question {
+function exists(scene: SceneLayout, random: Random): Question {
   const yes = random.chance(0.5);
   const single = random.chance(SINGLE_ATTRIBUTE);
   let description: Description;
@@ -82,18 +82,18 @@ function exists(scene: Scene, random: Random): Question {
   return { type: 'exists', text: `is there ${withArticle(phrase(description))}?`, answer: yes ? 'yes' : 'no' };
 }
 
-function countShared(scene: Scene, { kind, colour }: Description): number {
+function countShared(scene: SceneLayout, { kind, colour }: Description): number {
   return scene.objects.filter((object) => object.kind === kind || object.colour === colour).length;
 }
 
-function colourOf(scene: Scene, random: Random): Question | undefined {
+function colourOf(scene: SceneLayout, random: Random): Question | undefined {
   const named = scene.objects.filter(({ kind }) => countMatches(scene, { kind }) === 1);
   if (named.length === 0) return undefined;
   const { kind, colour } = random.pick(named);
   return { type: 'colour', text: `what color is the ${kind}?`, answer: colour };
 }
 
-function shapeOf(scene: Scene, random: Random): Question | undefined {
+function shapeOf(scene: SceneLayout, random: Random): Question | undefined {
   // Letters are in every second scene, more often than any shape: half of them are left out, so that 'letter' is no better a guess.
   const named = scene.objects.filter(({ kind, colour }) => countMatches(scene, { colour }) === 1 && (kind !== 'letter' || random.chance(0.5)));
   if (named.length === 0) return undefined;
@@ -101,7 +101,7 @@ function shapeOf(scene: Scene, random: Random): Question | undefined {
   return { type: 'shape', text: `what shape is the ${colour} object?`, answer: kind };
 }
 
-function countOf(scene: Scene, random: Random): Question {
+function countOf(scene: SceneLayout, random: Random): Question {
   if (random.chance(0.5)) return { type: 'count', text: 'how many objects are there?', answer: String(scene.objects.length) };
   const all: Description[] = [...KINDS.map((kind) => ({ kind })), ...COLOURS.map((colour) => ({ colour }))];
   const byValue = new Map<number, Description[]>();
@@ -116,7 +116,7 @@ function countOf(scene: Scene, random: Random): Question {
   return { type: 'count', text: `how many ${plural(phrase(description))} are there?`, answer: String(value) };
 }
 
-function relation(scene: Scene, random: Random): Question | undefined {
+function relation(scene: SceneLayout, random: Random): Question | undefined {
   const horizontal: [SceneObject, SceneObject][] = [];
   const vertical: [SceneObject, SceneObject][] = [];
   for (const a of scene.objects) {
@@ -134,7 +134,7 @@ function relation(scene: Scene, random: Random): Question | undefined {
   return { type: 'relation', text: `is the ${a} above or below the ${b}?`, answer: inOrder ? 'above' : 'below' };
 }
 
-function where(scene: Scene, random: Random): Question | undefined {
+function where(scene: SceneLayout, random: Random): Question | undefined {
   const half = SCENE_SIZE / 2;
   const clear = scene.objects.filter(({ cx, cy }) => Math.abs(cx - half) >= QUADRANT_MARGIN && Math.abs(cy - half) >= QUADRANT_MARGIN);
   if (clear.length === 0) return undefined;
@@ -143,12 +143,12 @@ function where(scene: Scene, random: Random): Question | undefined {
   return { type: 'where', text: `where is the ${reference(scene, object)}?`, answer };
 }
 
-function letterOf(scene: Scene): Question | undefined {
+function letterOf(scene: SceneLayout): Question | undefined {
   const letter = scene.objects.find(({ kind }) => kind === 'letter')?.letter;
   return letter === undefined ? undefined : { type: 'letter', text: 'which letter is there?', answer: letter };
 }
 
-const MAKERS: Readonly<Record<QuestionType, (scene: Scene, random: Random) => Question | undefined>> = {
+const MAKERS: Readonly<Record<QuestionType, (scene: SceneLayout, random: Random) => Question | undefined>> = {
   exists,
   colour: colourOf,
   shape: shapeOf,
@@ -173,7 +173,7 @@ export const ANSWERS: Readonly<Record<QuestionType, readonly string[]>> = {
  * `count` questions about a scene: all types in a shuffled order, again and again; types that the scene cannot answer are skipped.
  * Each has one true answer, which follows from the scene alone, and guessing by the words of the question is of little use.
  */
-export function makeQuestions(scene: Scene, random: Random, count: number): Question[] {
+export function makeQuestions(scene: SceneLayout, random: Random, count: number): Question[] {
   const questions: Question[] = [];
   while (questions.length < count) {
     for (const type of random.shuffle([...QUESTION_TYPES])) {

@@ -1,0 +1,112 @@
+/**
+ * Trains the shipped model: `npm run train`. Stages: 0 the decoder on symbolic scenes, 1 the encoder, 2 projector and decoder on the encoder's features.
+ * docs/training.md describes the recipe and its options.
+ */
+import { spawnSync } from 'node:child_process';
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { Command, InvalidArgumentError } from 'commander';
+import * as tf from '@tensorflow/tfjs';
+import { BackendError, VisPrunerError } from '../../layers/errors';
+import { loadNative } from '../backend/native/load_node';
+import { AdamW } from './adamw';
+import { type LoopOptions, type Position, type Stage, train } from './loop';
+import { VISION_INITIAL } from './recipe';
+import { Stage1 } from './stage1';
+import { restoreState, saveState } from './state_node';
+import { VariableSource } from './variables';
+import { VisionModel } from './vision_model';
+
+/*
+ * glibc returns large blocks to the system and maps them anew for every operation, and fresh pages are slow; kept, they cost nothing.
+ * The settings are read when a process starts, so training runs in a second process that has them.
+ */
+const MEMORY_SETTINGS: Readonly<Record<string, string>> = {
+  MALLOC_ARENA_MAX: '1',
+  MALLOC_MMAP_MAX_: '0',
+  MALLOC_TRIM_THRESHOLD_: '1000000000000',
+  MALLOC_TOP_PAD_: '268435456',
+};
+
+interface Options {
+  readonly stage: string;
+  readonly minutes?: number;
+  readonly steps?: number;
+  readonly resume: boolean;
+  readonly overfit?: number;
+  readonly folder: string;
+  readonly threads: number;
+  readonly rate?: number;
+}
+
+function positive(text: string): number {
+  const value = Number(text);
+  if (!(value > 0)) throw new InvalidArgumentError('It must be a number above 0.');
+  return value;
+}
+
+async function runStage1(options: Options, loop: LoopOptions, signal: AbortSignal): Promise<void> {
+  const file = path.join(options.folder, 'stage1.safetensors');
+  const source = new VariableSource(VISION_INITIAL, 1);
+  const model = new VisionModel(source.parameters);
+  const optimizer = new AdamW(source.trainables);
+  const data = new Stage1(model, optimizer, { overfit: options.overfit });
+  const found = options.resume ? await restoreState(file, source, optimizer) : undefined;
+  const position: Position = found?.position ?? { seconds: 0, steps: 0 };
+  data.cursor = found?.cursor ?? 0;
+  const stage: Stage = {
+    name: 'stage1',
+    optimizer,
+    peakRate: options.rate ?? 1.5e-3,
+    warmUp: 0.04,
+    microBatches: (progress) => data.microBatches(progress),
+    next: (progress) => data.next(progress),
+    evaluate: () => data.evaluate(),
+    save: (at) => saveState(file, source, optimizer, at, data.cursor),
+  };
+  await train(stage, position, loop, signal);
+}
+
+async function main(): Promise<void> {
+  const command = new Command('train')
+    .option('--stage <n>', 'which stage: 0, 1, 2 or all', 'all')
+    .option('--minutes <m>', 'length of the stage in minutes of training', positive)
+    .option('--steps <n>', 'length of the stage in steps', positive)
+    .option('--resume', 'go on from the last checkpoint', false)
+    .option('--overfit <n>', 'train on the first n scenes only', positive)
+    .option('--folder <path>', 'where checkpoints and logs go', 'runs/train')
+    .option('--threads <n>', 'threads of one operation', positive, 1)
+    .option('--rate <r>', 'peak learning rate', positive);
+  const options = command.parse().opts<Options>();
+  if (process.env.MALLOC_MMAP_MAX_ === undefined) {
+    const env = { ...process.env, ...MEMORY_SETTINGS, TF_NUM_INTRAOP_THREADS: String(options.threads), TF_NUM_INTEROP_THREADS: '1' };
+    process.exitCode = spawnSync(process.execPath, [...process.execArgv, ...process.argv.slice(1)], { env, stdio: 'inherit' }).status ?? 1;
+    return;
+  }
+  if (loadNative() === undefined || (await tf.setBackend('tensorflow')) !== true) {
+    throw new BackendError('NATIVE_ABSENT', 'Training needs the native backend. Build it with "npm run native".');
+  }
+  fs.mkdirSync(options.folder, { recursive: true });
+  const logFile = path.join(options.folder, `stage${options.stage}.log`);
+  const loop: LoopOptions = {
+    minutes: options.minutes ?? (options.steps === undefined ? 50 : undefined),
+    steps: options.steps,
+    logEvery: 20,
+    evaluateEverySeconds: 120,
+    saveEverySeconds: 120,
+    log: (line) => {
+      const stamped = `${new Date().toISOString().slice(11, 19)} ${line}`;
+      console.log(stamped);
+      fs.appendFileSync(logFile, `${stamped}\n`);
+    },
+  };
+  const interruption = new AbortController();
+  process.once('SIGINT', () => interruption.abort());
+  process.once('SIGTERM', () => interruption.abort());
+  await runStage1(options, loop, interruption.signal);
+}
+
+main().catch((error: unknown) => {
+  console.error(error instanceof VisPrunerError ? `${error.code}: ${error.message}` : error);
+  process.exitCode = 1;
+});
