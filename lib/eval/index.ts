@@ -1,0 +1,4 @@
+export * from './conditions';
+export * from './evaluate';
+export * from './interval';
+export * from './table';
