@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs';
 import { createPruner } from '../../../lib/prune/registry';
-import { useBackend } from './golden';
+import { useBackend } from '../../support/backends';
 import { decoderView, request } from './views';
 
 beforeAll(() => useBackend('cpu'));

@@ -2,7 +2,8 @@ import * as tf from '@tensorflow/tfjs';
 import fc from 'fast-check';
 import { createPruner, METHODS, type PruneOptions } from '../../../lib/prune/registry';
 import type { Pruner, RequestView } from '../../../lib/prune/types';
-import { goldenCases, goldenTensor, useBackend } from './golden';
+import { useBackend } from '../../support/backends';
+import { goldenCases, goldenTensor } from './golden';
 import { clip, request, visionView } from './views';
 
 const create = (options: unknown): Pruner => createPruner(options as PruneOptions);

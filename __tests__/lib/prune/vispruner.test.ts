@@ -2,9 +2,10 @@ import * as tf from '@tensorflow/tfjs';
 import fc from 'fast-check';
 import { dedupPool } from '../../../lib/prune/dedup_pool';
 import { selectTokens, visPruner } from '../../../lib/prune/vispruner';
-import { edgeCases, goldenCases, goldenTensor, useBackend } from './golden';
+import { BACKENDS, useBackend } from '../../support/backends';
+import { edgeCases, goldenCases, goldenTensor } from './golden';
 
-describe.each(['wasm', 'cpu'] as const)('visPruner on %s', (backend) => {
+describe.each(BACKENDS)('visPruner on %s', (backend) => {
   beforeAll(() => useBackend(backend));
 
   it.each(goldenCases.map((golden) => [golden.name, golden] as const))('keeps what the released code kept: %s', async (name, golden) => {
