@@ -104,7 +104,15 @@ const llavaFields = z.object({
 });
 
 /** What LlavaConfig puts where a file has no `vision_config` at all: the tower of LLaVA-1.5. */
-const LLAVA_TOWER = { hidden_size: 1024, intermediate_size: 4096, num_hidden_layers: 24, num_attention_heads: 16, image_size: 336, patch_size: 14, projection_dim: 768 };
+const LLAVA_TOWER = {
+  hidden_size: 1024,
+  intermediate_size: 4096,
+  num_hidden_layers: 24,
+  num_attention_heads: 16,
+  image_size: 336,
+  patch_size: 14,
+  projection_dim: 768,
+};
 
 /**
  * Reads config.json, with transformers' defaults where it is silent, and refuses what contradicts itself. What it returns can be parsed again.
@@ -114,10 +122,13 @@ const LLAVA_TOWER = { hidden_size: 1024, intermediate_size: 4096, num_hidden_lay
  * @throws ConfigError `CONFIG_FIELD` (a field of the wrong form), `UNSUPPORTED_MODEL`, `UNSUPPORTED_CONFIG`, `UNKNOWN_ACTIVATION`, `UNSUPPORTED_ROPE`,
  * `HEADS_DO_NOT_DIVIDE`, `KEY_VALUE_HEADS`, `ODD_HEAD_DIM`, `PATCHES_DO_NOT_DIVIDE`, `FEATURE_LAYER`, `IMAGE_TOKEN`
  */
-export function parseConfig(json: unknown, file: string = 'config.json'): ModelConfig {
+export function parseConfig(json: unknown, file = 'config.json'): ModelConfig {
   const head = parseFields(headFields, json, file, '');
   if (head.quantization_config) {
-    throw new ConfigError('UNSUPPORTED_CONFIG', `${file}: has a quantization_config; quantised weights can't be read. Use the checkpoint in float32, float16 or bfloat16.`);
+    throw new ConfigError(
+      'UNSUPPORTED_CONFIG',
+      `${file}: has a quantization_config; quantised weights can't be read. Use the checkpoint in float32, float16 or bfloat16.`,
+    );
   }
   if (head.mm_vision_tower !== undefined) {
     throw new ConfigError(
@@ -127,9 +138,13 @@ export function parseConfig(json: unknown, file: string = 'config.json'): ModelC
   }
   // What was parsed here before has its text_config apart; transformers writes a bare Llama flat.
   const flat = json as Readonly<Record<string, unknown>>;
-  if (head.model_type === 'llama') return { model_type: 'llama', text_config: parseLlama(flat.text_config ?? flat, file, flat.text_config ? 'text_config.' : '') };
+  if (head.model_type === 'llama')
+    return { model_type: 'llama', text_config: parseLlama(flat.text_config ?? flat, file, flat.text_config ? 'text_config.' : '') };
   if (head.model_type !== 'llava') {
-    throw new ConfigError('UNSUPPORTED_MODEL', `${file}: model_type is ${JSON.stringify(head.model_type ?? null)}; supported are "llava" and "llama".`);
+    throw new ConfigError(
+      'UNSUPPORTED_MODEL',
+      `${file}: model_type is ${JSON.stringify(head.model_type ?? null)}; supported are "llava" and "llama".`,
+    );
   }
   return parseLlava(json, file);
 }
@@ -176,7 +191,10 @@ function parseLlama(json: unknown, file: string, prefix: string): LlamaConfig {
   }
   const headDim = fields.head_dim ?? width / heads;
   if (headDim % 2 !== 0) {
-    throw new ConfigError('ODD_HEAD_DIM', `${file}: ${prefix}head_dim is ${headDim}; the rotary embedding turns pairs of dimensions and needs an even one.`);
+    throw new ConfigError(
+      'ODD_HEAD_DIM',
+      `${file}: ${prefix}head_dim is ${headDim}; the rotary embedding turns pairs of dimensions and needs an even one.`,
+    );
   }
   const context = fields.max_position_embeddings ?? 2048;
   return {
@@ -204,7 +222,10 @@ function parseLlama(json: unknown, file: string, prefix: string): LlamaConfig {
 function parseVision(json: unknown, file: string): ClipVisionConfig {
   const fields = parseFields(visionFields, json, file, 'vision_config.');
   if ((fields.model_type ?? 'clip_vision_model') !== 'clip_vision_model') {
-    throw new ConfigError('UNSUPPORTED_MODEL', `${file}: vision_config.model_type is "${fields.model_type}"; the supported encoder is "clip_vision_model".`);
+    throw new ConfigError(
+      'UNSUPPORTED_MODEL',
+      `${file}: vision_config.model_type is "${fields.model_type}"; the supported encoder is "clip_vision_model".`,
+    );
   }
   const heads = fields.num_attention_heads ?? 12;
   const width = fields.hidden_size ?? 768;
@@ -234,7 +255,10 @@ function parseVision(json: unknown, file: string): ClipVisionConfig {
 
 function headsDivide(width: number, heads: number, file: string, prefix: string): void {
   if (width % heads === 0) return;
-  throw new ConfigError('HEADS_DO_NOT_DIVIDE', `${file}: ${prefix}hidden_size (${width}) is not a multiple of ${prefix}num_attention_heads (${heads}).`);
+  throw new ConfigError(
+    'HEADS_DO_NOT_DIVIDE',
+    `${file}: ${prefix}hidden_size (${width}) is not a multiple of ${prefix}num_attention_heads (${heads}).`,
+  );
 }
 
 function knownActivation(name: string, file: string, field: string): string {
@@ -250,7 +274,10 @@ function squareSide(size: number | readonly [number, number], field: string, fil
 
 function featureLayer(layer: number | readonly number[], blocks: number, file: string): number {
   if (typeof layer !== 'number') {
-    throw new ConfigError('UNSUPPORTED_CONFIG', `${file}: vision_feature_layer is [${layer.join(', ')}]; features of several layers are not supported.`);
+    throw new ConfigError(
+      'UNSUPPORTED_CONFIG',
+      `${file}: vision_feature_layer is [${layer.join(', ')}]; features of several layers are not supported.`,
+    );
   }
   if (layer >= -blocks - 1 && layer <= blocks) return layer;
   throw new ConfigError(

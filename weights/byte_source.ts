@@ -20,7 +20,10 @@ export interface ByteSource {
 export function checkRange(source: { readonly name: string; readonly size: number }, offset: number, length: number): void {
   const valid = Number.isSafeInteger(offset) && Number.isSafeInteger(length) && offset >= 0 && length >= 0;
   if (!valid || offset + length > source.size) {
-    throw new CheckpointError('READ_PAST_END', `${source.name}: bytes ${offset} to ${offset + length} were asked for, but it has ${source.size} bytes.`);
+    throw new CheckpointError(
+      'READ_PAST_END',
+      `${source.name}: bytes ${offset} to ${offset + length} were asked for, but it has ${source.size} bytes.`,
+    );
   }
 }
 
@@ -33,7 +36,7 @@ export function fileShrank(name: string, wanted: number, got: number): Checkpoin
 }
 
 /** Bytes in memory; reads are views, not copies. */
-export function memorySource(bytes: Uint8Array, name: string = 'memory'): ByteSource {
+export function memorySource(bytes: Uint8Array, name = 'memory'): ByteSource {
   const source: ByteSource = {
     name,
     size: bytes.byteLength,

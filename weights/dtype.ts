@@ -10,9 +10,7 @@ const BITS: ReadonlyMap<string, number> = new Map([
   ...Object.entries({ C64: 64, F8_E5M2: 8, F8_E4M3: 8, F8_E8M0: 8, F8_E4M3FNUZ: 8, F8_E5M2FNUZ: 8, F6_E2M3: 6, F6_E3M2: 6, F4: 4 }),
 ]);
 
-const READABLE: ReadonlySet<string> = new Set<Dtype>([
-  'F64', 'F32', 'F16', 'BF16', 'I64', 'I32', 'I16', 'I8', 'U64', 'U32', 'U16', 'U8', 'BOOL',
-]);
+const READABLE: ReadonlySet<string> = new Set<Dtype>(['F64', 'F32', 'F16', 'BF16', 'I64', 'I32', 'I16', 'I8', 'U64', 'U32', 'U16', 'U8', 'BOOL']);
 
 /** Bits of one element of a type that the safetensors format knows, else undefined. */
 export function bitsOf(dtype: string): number | undefined {
@@ -33,7 +31,10 @@ export function isFloat(dtype: string): dtype is FloatDtype | 'F64' {
 }
 
 /** The bytes as an array of `type`, without a copy where their address allows it (a tensor may start at any byte of a file). */
-function view<T>(type: { new (buffer: ArrayBufferLike, offset: number, length: number): T; readonly BYTES_PER_ELEMENT: number }, bytes: Uint8Array): T {
+function view<T>(
+  type: { new (buffer: ArrayBufferLike, offset: number, length: number): T; readonly BYTES_PER_ELEMENT: number },
+  bytes: Uint8Array,
+): T {
   const size = type.BYTES_PER_ELEMENT;
   const aligned = bytes.byteOffset % size === 0 ? bytes : new Uint8Array(bytes);
   return new type(aligned.buffer, aligned.byteOffset, bytes.byteLength / size);

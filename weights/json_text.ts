@@ -24,10 +24,9 @@ const MAX_DEPTH = 127;
 
 const NUMBER = /-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?/y;
 const SPACE = /[ \t\n\r]*/y;
+// biome-ignore lint/suspicious/noControlCharactersInRegex: JSON forbids exactly these in a string
 const PLAIN = /[^"\\\u0000-\u001f]*/y;
-const ESCAPES: ReadonlyMap<string, string> = new Map(
-  Object.entries({ '"': '"', '\\': '\\', '/': '/', b: '\b', f: '\f', n: '\n', r: '\r', t: '\t' }),
-);
+const ESCAPES: ReadonlyMap<string, string> = new Map(Object.entries({ '"': '"', '\\': '\\', '/': '/', b: '\b', f: '\f', n: '\n', r: '\r', t: '\t' }));
 
 /**
  * One JSON value (RFC 8259) with white space around it, and nothing else.
@@ -58,7 +57,11 @@ class Reader {
     if (character === '{') return this.object(depth);
     if (character === '[') return this.array(depth);
     if (character === '"') return { kind: 'string', value: this.string() };
-    for (const [word, value] of [['true', true], ['false', false], ['null', null]] as const) {
+    for (const [word, value] of [
+      ['true', true],
+      ['false', false],
+      ['null', null],
+    ] as const) {
       if (this.text.startsWith(word, this.position)) {
         this.position += word.length;
         return { kind: 'literal', value };
@@ -66,7 +69,8 @@ class Reader {
     }
     const start = this.position;
     const source = this.match(NUMBER);
-    if (source === '') this.fail(character === undefined ? 'the text ends where a value belongs' : `${JSON.stringify(character)} can't begin a value`);
+    if (source === '')
+      this.fail(character === undefined ? 'the text ends where a value belongs' : `${JSON.stringify(character)} can't begin a value`);
     if (!Number.isFinite(Number(source))) this.fail('the number is out of range', start);
     return { kind: 'number', source };
   }

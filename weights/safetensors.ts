@@ -2,7 +2,7 @@ import * as tf from '@tensorflow/tfjs';
 import { CheckpointError, StateError } from '../layers/errors';
 import type { ByteSource } from './byte_source';
 import { type Dtype, isFloat, isReadable, toFloat32, toNumbers } from './dtype';
-import { headerLength, parseHeader, PREFIX, type TensorInfo } from './safetensors_header';
+import { headerLength, PREFIX, parseHeader, type TensorInfo } from './safetensors_header';
 
 export type { TensorInfo } from './safetensors_header';
 
@@ -78,7 +78,10 @@ export class SafetensorsFile {
 export async function openSafetensors(source: ByteSource, signal?: AbortSignal): Promise<SafetensorsFile> {
   try {
     if (source.size < PREFIX) {
-      throw new CheckpointError('FILE_TOO_SHORT', `${source.name}: has ${source.size} bytes; a safetensors file has at least ${PREFIX}. Get it again.`);
+      throw new CheckpointError(
+        'FILE_TOO_SHORT',
+        `${source.name}: has ${source.size} bytes; a safetensors file has at least ${PREFIX}. Get it again.`,
+      );
     }
     await refuseLfsPointer(source, signal);
     const length = headerLength(await source.read(0, PREFIX, signal), source.size, source.name);

@@ -102,7 +102,10 @@ function parseMetadata(node: JsonNode, file: string): ReadonlyMap<string, string
   for (const [key, value] of node.entries) {
     if (metadata.has(key)) throw duplicate(file, '__metadata__', key);
     if (value.kind !== 'string') {
-      throw new CheckpointError('METADATA_NOT_STRINGS', `${file}: __metadata__ holds ${describe(value)} under "${key}"; every value must be a string.`);
+      throw new CheckpointError(
+        'METADATA_NOT_STRINGS',
+        `${file}: __metadata__ holds ${describe(value)} under "${key}"; every value must be a string.`,
+      );
     }
     metadata.set(key, value.value);
   }
@@ -112,11 +115,15 @@ function parseMetadata(node: JsonNode, file: string): ReadonlyMap<string, string
 function parseEntry(name: string, node: JsonNode, dataStart: number, file: string): TensorInfo {
   const where = `${file}: tensor "${name}"`;
   if (node.kind !== 'object') {
-    throw new CheckpointError('ENTRY_NOT_OBJECT', `${where}: its entry is ${describe(node)}; it must be an object with dtype, shape and data_offsets.`);
+    throw new CheckpointError(
+      'ENTRY_NOT_OBJECT',
+      `${where}: its entry is ${describe(node)}; it must be an object with dtype, shape and data_offsets.`,
+    );
   }
   const fields = new Map<string, JsonNode>();
   for (const [key, value] of node.entries) {
-    if (fields.has(key) && (key === 'dtype' || key === 'shape' || key === 'data_offsets')) throw duplicate(file, `the entry of tensor "${name}"`, key);
+    if (fields.has(key) && (key === 'dtype' || key === 'shape' || key === 'data_offsets'))
+      throw duplicate(file, `the entry of tensor "${name}"`, key);
     fields.set(key, value);
   }
   const field = (key: string): JsonNode => {
@@ -156,12 +163,16 @@ function parseEntry(name: string, node: JsonNode, dataStart: number, file: strin
 
 /** The non-negative integers of an array, by their source text: `2.0`, `2e0` and `-0` are none. */
 function integers(node: JsonNode, field: string, code: string, where: string): bigint[] {
-  if (node.kind !== 'array') throw new CheckpointError('ENTRY_FIELD_TYPE', `${where}: ${field} is ${describe(node)}; it must be an array of integers.`);
+  if (node.kind !== 'array')
+    throw new CheckpointError('ENTRY_FIELD_TYPE', `${where}: ${field} is ${describe(node)}; it must be an array of integers.`);
   return node.items.map((item) => {
     if (item.kind !== 'number') throw new CheckpointError('ENTRY_FIELD_TYPE', `${where}: ${field} holds ${describe(item)}; it must hold integers.`);
     const value = /^[0-9]+$/.test(item.source) ? BigInt(item.source) : -1n;
     if (value < 0n || value >= U64) {
-      throw new CheckpointError(code, `${where}: ${field} holds ${item.source}; it must hold integers from 0 to 2^64 - 1, written without sign, point or exponent.`);
+      throw new CheckpointError(
+        code,
+        `${where}: ${field} holds ${item.source}; it must hold integers from 0 to 2^64 - 1, written without sign, point or exponent.`,
+      );
     }
     return value;
   });
@@ -196,7 +207,10 @@ function checkLayout(sorted: readonly TensorInfo[], dataStart: number, fileSize:
       throw new CheckpointError('TENSOR_OVERLAP', `${file}: tensor "${name}" begins at byte ${offset}, before ${before} ends at ${expected}.`);
     }
     if (offset > expected) {
-      throw new CheckpointError('TENSOR_HOLE', `${file}: tensor "${name}" begins at byte ${offset}, but ${before} ends at ${expected}: bytes between belong to nothing.`);
+      throw new CheckpointError(
+        'TENSOR_HOLE',
+        `${file}: tensor "${name}" begins at byte ${offset}, but ${before} ends at ${expected}: bytes between belong to nothing.`,
+      );
     }
     expected = offset + byteLength;
     before = `"${name}"`;
@@ -205,12 +219,18 @@ function checkLayout(sorted: readonly TensorInfo[], dataStart: number, fileSize:
     throw new CheckpointError('TRAILING_BYTES', `${file}: the last tensor ends at byte ${expected}, but the file has ${fileSize} bytes.`);
   }
   if (expected > fileSize) {
-    throw new CheckpointError('FILE_TRUNCATED', `${file}: the last tensor ends at byte ${expected}, but the file has only ${fileSize} bytes. Get it again.`);
+    throw new CheckpointError(
+      'FILE_TRUNCATED',
+      `${file}: the last tensor ends at byte ${expected}, but the file has only ${fileSize} bytes. Get it again.`,
+    );
   }
 }
 
 function duplicate(file: string, where: string, key: string): CheckpointError {
-  return new CheckpointError('DUPLICATE_KEY', `${file}: ${where} has the key "${key}" twice. Which one is meant can't be known: write the file again.`);
+  return new CheckpointError(
+    'DUPLICATE_KEY',
+    `${file}: ${where} has the key "${key}" twice. Which one is meant can't be known: write the file again.`,
+  );
 }
 
 function describe(node: JsonNode): string {

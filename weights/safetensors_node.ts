@@ -69,5 +69,7 @@ async function writeAll(handle: FileHandle, bytes: Uint8Array, path: string): Pr
 function writeFailed(path: string, cause: unknown): CheckpointError {
   const known = fileError(path, cause);
   if (known.code === 'IS_DIRECTORY') return known;
-  return new CheckpointError('WRITE_FAILED', `${path}: can't be written (${String(cause)}). Check the folder, its permissions and the free space.`, { cause });
+  return new CheckpointError('WRITE_FAILED', `${path}: can't be written (${String(cause)}). Check the folder, its permissions and the free space.`, {
+    cause,
+  });
 }

@@ -132,15 +132,20 @@ function sizeOf(name: string, { dtype, shape }: StoredTensor): number {
   if (bits === undefined) throw new CheckpointError('UNKNOWN_DTYPE', `Tensor "${name}": dtype "${dtype}" is none of the safetensors format's.`);
   const size = (shape.reduce((product, dimension) => product * dimension, 1) * bits) / 8;
   if (shape.some((dimension) => !Number.isSafeInteger(dimension) || dimension < 0) || size > Number.MAX_SAFE_INTEGER) {
-    throw new CheckpointError('BAD_DIMENSION', `Tensor "${name}": shape [${shape.join(', ')}] must hold non-negative integers, and its bytes must be countable.`);
+    throw new CheckpointError(
+      'BAD_DIMENSION',
+      `Tensor "${name}": shape [${shape.join(', ')}] must hold non-negative integers, and its bytes must be countable.`,
+    );
   }
-  if (!Number.isInteger(size)) throw new CheckpointError('PARTIAL_BYTE', `Tensor "${name}": shape [${shape.join(', ')}] of ${dtype} ends inside a byte.`);
+  if (!Number.isInteger(size))
+    throw new CheckpointError('PARTIAL_BYTE', `Tensor "${name}": shape [${shape.join(', ')}] of ${dtype} ends inside a byte.`);
   return size;
 }
 
 /** JSON of a string. A lone surrogate can't be written: readers refuse it. */
 function quote(text: string): string {
-  if (/\p{Surrogate}/u.test(text)) throw new CheckpointError('BAD_NAME', `The name ${JSON.stringify(text)} holds a lone surrogate, which UTF-8 can't write.`);
+  if (/\p{Surrogate}/u.test(text))
+    throw new CheckpointError('BAD_NAME', `The name ${JSON.stringify(text)} holds a lone surrogate, which UTF-8 can't write.`);
   return JSON.stringify(text);
 }
 

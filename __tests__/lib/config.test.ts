@@ -27,9 +27,19 @@ function problem(json: unknown): string {
 
 it('reads what transformers 5 writes, and its own result again', () => {
   const config = llava(fixture('tiny-llava-hf', 'config.json'));
-  expect(config.text_config).toMatchObject({ head_dim: 16, rms_norm_eps: 1e-6, eos_token_id: [2], rope_parameters: { rope_type: 'default', rope_theta: 10000 } });
+  expect(config.text_config).toMatchObject({
+    head_dim: 16,
+    rms_norm_eps: 1e-6,
+    eos_token_id: [2],
+    rope_parameters: { rope_type: 'default', rope_theta: 10000 },
+  });
   expect(config.vision_config).toMatchObject({ hidden_size: 48, hidden_act: 'quick_gelu', projection_dim: 32 });
-  expect(config).toMatchObject({ image_token_index: 90, vision_feature_layer: -2, vision_feature_select_strategy: 'default', multimodal_projector_bias: true });
+  expect(config).toMatchObject({
+    image_token_index: 90,
+    vision_feature_layer: -2,
+    vision_feature_select_strategy: 'default',
+    multimodal_projector_bias: true,
+  });
   expect(parseConfig(JSON.parse(JSON.stringify(config)))).toEqual(config);
   const language = parseConfig(tiny.text_config);
   expect(parseConfig(JSON.parse(JSON.stringify(language)))).toEqual(language);
@@ -52,27 +62,70 @@ it("fills in transformers' defaults where the file is silent", () => {
     vision_feature_layer: -2,
     vision_feature_select_strategy: 'default',
     vision_config: {
-      model_type: 'clip_vision_model', hidden_size: 1024, intermediate_size: 4096, num_hidden_layers: 24, num_attention_heads: 16, num_channels: 3,
-      image_size: 336, patch_size: 14, layer_norm_eps: 1e-5, hidden_act: 'quick_gelu', projection_dim: 768,
+      model_type: 'clip_vision_model',
+      hidden_size: 1024,
+      intermediate_size: 4096,
+      num_hidden_layers: 24,
+      num_attention_heads: 16,
+      num_channels: 3,
+      image_size: 336,
+      patch_size: 14,
+      layer_norm_eps: 1e-5,
+      hidden_act: 'quick_gelu',
+      projection_dim: 768,
     },
     text_config: {
-      model_type: 'llama', vocab_size: 32064, hidden_size: 4096, intermediate_size: 11008, num_hidden_layers: 32, num_attention_heads: 32,
-      num_key_value_heads: 32, head_dim: 128, hidden_act: 'silu', max_position_embeddings: 2048, rms_norm_eps: 1e-6,
-      rope_parameters: { rope_type: 'default', rope_theta: 10000 }, attention_bias: false, mlp_bias: false, tie_word_embeddings: false,
-      bos_token_id: 1, eos_token_id: [2], pad_token_id: null,
+      model_type: 'llama',
+      vocab_size: 32064,
+      hidden_size: 4096,
+      intermediate_size: 11008,
+      num_hidden_layers: 32,
+      num_attention_heads: 32,
+      num_key_value_heads: 32,
+      head_dim: 128,
+      hidden_act: 'silu',
+      max_position_embeddings: 2048,
+      rms_norm_eps: 1e-6,
+      rope_parameters: { rope_type: 'default', rope_theta: 10000 },
+      attention_bias: false,
+      mlp_bias: false,
+      tie_word_embeddings: false,
+      bos_token_id: 1,
+      eos_token_id: [2],
+      pad_token_id: null,
     },
   });
   // CLIPVisionConfig(): a vision_config that is there, but says little, has other defaults than one that is absent
   expect(llava(withText({})).vision_config.layer_norm_eps).toBe(1e-5);
   expect(llava({ ...tiny, vision_config: { model_type: 'clip_vision_model' } }).vision_config).toMatchObject({
-    hidden_size: 768, intermediate_size: 3072, num_hidden_layers: 12, num_attention_heads: 12, image_size: 224, patch_size: 32, projection_dim: 512,
+    hidden_size: 768,
+    intermediate_size: 3072,
+    num_hidden_layers: 12,
+    num_attention_heads: 12,
+    image_size: 224,
+    patch_size: 32,
+    projection_dim: 512,
   });
 });
 
 it('reads a bare Llama as a model without vision', () => {
-  const config = parseConfig({ model_type: 'llama', hidden_size: 64, num_attention_heads: 8, num_key_value_heads: 4, tie_word_embeddings: true, eos_token_id: [2, 7], bos_token_id: null });
+  const config = parseConfig({
+    model_type: 'llama',
+    hidden_size: 64,
+    num_attention_heads: 8,
+    num_key_value_heads: 4,
+    tie_word_embeddings: true,
+    eos_token_id: [2, 7],
+    bos_token_id: null,
+  });
   expect(config.model_type).toBe('llama');
-  expect(config.text_config).toMatchObject({ head_dim: 8, num_key_value_heads: 4, tie_word_embeddings: true, eos_token_id: [2, 7], bos_token_id: null });
+  expect(config.text_config).toMatchObject({
+    head_dim: 8,
+    num_key_value_heads: 4,
+    tie_word_embeddings: true,
+    eos_token_id: [2, 7],
+    bos_token_id: null,
+  });
 });
 
 it('ties the head when either place says so', () => {
@@ -85,10 +138,19 @@ describe('rope', () => {
 
   it.each([
     [{ rope_theta: 5e5 }, { rope_type: 'default', rope_theta: 5e5 }],
-    [{ rope_scaling: null, rope_theta: 5e5 }, { rope_type: 'default', rope_theta: 5e5 }],
+    [
+      { rope_scaling: null, rope_theta: 5e5 },
+      { rope_type: 'default', rope_theta: 5e5 },
+    ],
     [{ rope_scaling: { type: 'linear', factor: 4 } }, { rope_type: 'linear', rope_theta: 10000, factor: 4 }],
-    [{ rope_parameters: { ...llama3, rope_theta: 5e5, original_max_position_embeddings: 64 } }, { ...llama3, rope_theta: 5e5, original_max_position_embeddings: 64 }],
-    [{ rope_scaling: llama3, rope_theta: 5e5, max_position_embeddings: 512 }, { ...llama3, rope_theta: 5e5, original_max_position_embeddings: 512 }],
+    [
+      { rope_parameters: { ...llama3, rope_theta: 5e5, original_max_position_embeddings: 64 } },
+      { ...llama3, rope_theta: 5e5, original_max_position_embeddings: 64 },
+    ],
+    [
+      { rope_scaling: llama3, rope_theta: 5e5, max_position_embeddings: 512 },
+      { ...llama3, rope_theta: 5e5, original_max_position_embeddings: 512 },
+    ],
   ])('%j', (fields, expected) => {
     expect(llava(withText(fields)).text_config.rope_parameters).toEqual(expected);
   });
@@ -107,7 +169,11 @@ describe('rope', () => {
 describe('a contradiction is named', () => {
   it.each([
     ['heads that do not divide the decoder', withText({ hidden_size: 66 }), 'HEADS_DO_NOT_DIVIDE: config.json: text_config.hidden_size (66)'],
-    ['heads that do not divide the encoder', withVision({ num_attention_heads: 5 }), 'HEADS_DO_NOT_DIVIDE: config.json: vision_config.hidden_size (48)'],
+    [
+      'heads that do not divide the encoder',
+      withVision({ num_attention_heads: 5 }),
+      'HEADS_DO_NOT_DIVIDE: config.json: vision_config.hidden_size (48)',
+    ],
     ['patches that do not divide the image', withVision({ image_size: 60 }), 'PATCHES_DO_NOT_DIVIDE'],
     ['key-value heads that do not divide the heads', withText({ num_key_value_heads: 3 }), 'KEY_VALUE_HEADS'],
     ['an odd head', withText({ head_dim: 15 }), 'ODD_HEAD_DIM'],
@@ -116,7 +182,11 @@ describe('a contradiction is named', () => {
     ['an unknown activation of the decoder', withText({ hidden_act: 'xielu' }), 'UNKNOWN_ACTIVATION: config.json: text_config.hidden_act is "xielu"'],
     ['an unknown activation of the encoder', withVision({ hidden_act: 'toString' }), 'UNKNOWN_ACTIVATION: config.json: vision_config.hidden_act'],
     ['an unknown activation of the projector', { ...tiny, projector_hidden_act: 'tanhish' }, 'UNKNOWN_ACTIVATION: config.json: projector_hidden_act'],
-    ['an image token outside of the vocabulary', { ...tiny, image_token_index: 96 }, 'IMAGE_TOKEN: config.json: image_token_index is 96, but text_config.vocab_size is 96'],
+    [
+      'an image token outside of the vocabulary',
+      { ...tiny, image_token_index: 96 },
+      'IMAGE_TOKEN: config.json: image_token_index is 96, but text_config.vocab_size is 96',
+    ],
   ])('%s', (_what, json, expected) => {
     expect(problem(json)).toContain(expected);
   });
@@ -136,7 +206,11 @@ describe('what is not supported is named, not misread', () => {
     ['several feature layers', { ...tiny, vision_feature_layer: [-2, -5] }, 'UNSUPPORTED_CONFIG'],
     ['an oblong image', withVision({ image_size: [56, 28] }), 'UNSUPPORTED_CONFIG'],
     ['quantised weights', { ...tiny, quantization_config: { load_in_4bit: true } }, 'UNSUPPORTED_CONFIG'],
-    ['a field of the wrong form', withText({ hidden_size: '64', num_hidden_layers: 1.5 }), 'CONFIG_FIELD: config.json: text_config.hidden_size is "64"'],
+    [
+      'a field of the wrong form',
+      withText({ hidden_size: '64', num_hidden_layers: 1.5 }),
+      'CONFIG_FIELD: config.json: text_config.hidden_size is "64"',
+    ],
     ['a list', [], 'CONFIG_FIELD'],
     ['null', null, 'CONFIG_FIELD'],
   ])('%s', (_what, json, expected) => {

@@ -1,9 +1,9 @@
-import { createServer, type Server } from 'node:http';
 import { chmod, mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
+import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { blobSource, type ByteSource, memorySource, openUrl } from '../../weights/byte_source';
+import { type ByteSource, blobSource, memorySource, openUrl } from '../../weights/byte_source';
 import { openFile } from '../../weights/byte_source_node';
 
 const content = Uint8Array.from({ length: 1000 }, (_, i) => i % 251);
@@ -20,7 +20,9 @@ beforeAll(async () => {
     } else if (request.url === '/whole' || !range) {
       response.writeHead(200).end(content);
     } else if (request.url === '/short') {
-      response.writeHead(206, { 'Content-Range': `bytes ${range[1]}-${range[2]}/1000` }).end(content.subarray(Number(range[1]), Number(range[1]) + 1));
+      response
+        .writeHead(206, { 'Content-Range': `bytes ${range[1]}-${range[2]}/1000` })
+        .end(content.subarray(Number(range[1]), Number(range[1]) + 1));
     } else if (request.url === '/slow' && range[1] !== '0') {
       // never answers
     } else {
@@ -64,7 +66,13 @@ describe('every source', () => {
 
   it.each(Object.keys(open))('%s refuses a range outside of it instead of giving less', async (kind) => {
     const source = await open[kind]!();
-    for (const [offset, length] of [[0, 1001], [999, 2], [-1, 1], [0.5, 1], [0, Number.NaN]] as const) {
+    for (const [offset, length] of [
+      [0, 1001],
+      [999, 2],
+      [-1, 1],
+      [0.5, 1],
+      [0, Number.NaN],
+    ] as const) {
       await expect(source.read(offset, length)).rejects.toMatchObject({ code: 'READ_PAST_END' });
     }
     await source.close();

@@ -5,13 +5,13 @@ import * as tf from '@tensorflow/tfjs';
 import { CheckpointError } from '../../layers/errors';
 import { memorySource } from '../../weights/byte_source';
 import { openSafetensors, type SafetensorsFile } from '../../weights/safetensors';
-import { encodeSafetensors, type StoredTensor } from '../../weights/safetensors_write';
 import { readSafetensors, writeSafetensors } from '../../weights/safetensors_node';
+import { encodeSafetensors, type StoredTensor } from '../../weights/safetensors_write';
 import recorded from '../fixtures/safetensors/verdicts.json';
 
 const open = (bytes: Uint8Array): Promise<SafetensorsFile> => openSafetensors(memorySource(bytes, 'test.safetensors'));
 
-function file(header: string | Uint8Array, data: number = 0, length?: bigint): Uint8Array {
+function file(header: string | Uint8Array, data = 0, length?: bigint): Uint8Array {
   const text = typeof header === 'string' ? new TextEncoder().encode(header) : header;
   const bytes = new Uint8Array(8 + text.byteLength + data);
   new DataView(bytes.buffer).setBigUint64(0, length ?? BigInt(text.byteLength), true);
@@ -210,7 +210,12 @@ describe('writing', () => {
     const path = join(folder, 'round.safetensors');
     await writeSafetensors(path, tensors, { format: 'pt', note: 'Grüße "😀"' });
     const read = await readSafetensors(path);
-    expect(read.metadata).toEqual(new Map([['format', 'pt'], ['note', 'Grüße "😀"']]));
+    expect(read.metadata).toEqual(
+      new Map([
+        ['format', 'pt'],
+        ['note', 'Grüße "😀"'],
+      ]),
+    );
     for (const [name, tensor] of Object.entries(tensors)) {
       const back = await read.tensor(name);
       expect([back.dtype, back.shape, await back.data()]).toEqual([tensor.dtype, tensor.shape, await tensor.data()]);

@@ -26,7 +26,7 @@ const fields = z.object({
 });
 
 /** @throws ConfigError `CONFIG_FIELD` */
-export function parseGenerationConfig(json: unknown, file: string = 'generation_config.json'): GenerationConfig {
+export function parseGenerationConfig(json: unknown, file = 'generation_config.json'): GenerationConfig {
   const parsed = parseFields(fields, json, file, '');
   return Object.fromEntries(Object.entries(parsed).filter(([, value]) => value !== null && value !== undefined));
 }

@@ -39,7 +39,8 @@ export function parseRope(json: unknown, maxPositions: number, file: string, pre
   const where = old ? `${prefix}rope_scaling` : `${prefix}rope_parameters`;
   const scaling = parseFields(scalingFields, (old ? fields.rope_scaling : fields.rope_parameters) ?? {}, file, `${where}.`);
   const rotated = scaling.partial_rotary_factor ?? fields.partial_rotary_factor ?? 1;
-  if (rotated !== 1) throw new ConfigError('UNSUPPORTED_ROPE', `${file}: partial_rotary_factor is ${rotated}; only heads that are turned whole are supported.`);
+  if (rotated !== 1)
+    throw new ConfigError('UNSUPPORTED_ROPE', `${file}: partial_rotary_factor is ${rotated}; only heads that are turned whole are supported.`);
   const rope_type = scaling.rope_type ?? scaling.type ?? 'default';
   const rope_theta = scaling.rope_theta ?? fields.rope_theta ?? 10000;
   const needed = (field: 'factor' | 'low_freq_factor' | 'high_freq_factor'): number => {
@@ -55,7 +56,10 @@ export function parseRope(json: unknown, maxPositions: number, file: string, pre
     case 'llama3': {
       const [low_freq_factor, high_freq_factor] = [needed('low_freq_factor'), needed('high_freq_factor')];
       if (high_freq_factor <= low_freq_factor) {
-        throw new ConfigError('CONFIG_FIELD', `${file}: ${where} has high_freq_factor ${high_freq_factor}, which must be above low_freq_factor ${low_freq_factor}.`);
+        throw new ConfigError(
+          'CONFIG_FIELD',
+          `${file}: ${where} has high_freq_factor ${high_freq_factor}, which must be above low_freq_factor ${low_freq_factor}.`,
+        );
       }
       const original_max_position_embeddings = fields.original_max_position_embeddings ?? scaling.original_max_position_embeddings ?? maxPositions;
       return { rope_type, rope_theta, factor: needed('factor'), low_freq_factor, high_freq_factor, original_max_position_embeddings };
