@@ -11,7 +11,9 @@ import { BackendError, VisPrunerError } from '../../layers/errors';
 import { loadNative } from '../backend/native/load_node';
 import { AdamW } from './adamw';
 import { type LoopOptions, type Position, type Stage, train } from './loop';
-import { VISION_INITIAL } from './recipe';
+import { DecoderModel } from './decoder_model';
+import { DECODER_INITIAL, VISION_INITIAL } from './recipe';
+import { Stage0 } from './stage0';
 import { Stage1 } from './stage1';
 import { restoreState, saveState } from './state_node';
 import { VariableSource } from './variables';
@@ -67,6 +69,27 @@ async function runStage1(options: Options, loop: LoopOptions, signal: AbortSigna
   await train(stage, position, loop, signal);
 }
 
+async function runStage0(options: Options, loop: LoopOptions, signal: AbortSignal): Promise<void> {
+  const file = path.join(options.folder, 'stage0.safetensors');
+  const source = new VariableSource(DECODER_INITIAL, 2);
+  const model = new DecoderModel(source.parameters);
+  const data = new Stage0(model, source.parameters, options.overfit);
+  const optimizer = new AdamW(source.trainables);
+  const found = options.resume ? await restoreState(file, source, optimizer) : undefined;
+  data.cursor = found?.cursor ?? 0;
+  const stage: Stage = {
+    name: 'stage0',
+    optimizer,
+    peakRate: options.rate ?? 1.5e-3,
+    warmUp: 0.04,
+    microBatches: () => data.microBatches(),
+    next: () => data.next(),
+    evaluate: () => data.evaluate(),
+    save: (at) => saveState(file, source, optimizer, at, data.cursor),
+  };
+  await train(stage, found?.position ?? { seconds: 0, steps: 0 }, loop, signal);
+}
+
 async function main(): Promise<void> {
   const command = new Command('train')
     .option('--stage <n>', 'which stage: 0, 1, 2 or all', 'all')
@@ -103,7 +126,8 @@ async function main(): Promise<void> {
   const interruption = new AbortController();
   process.once('SIGINT', () => interruption.abort());
   process.once('SIGTERM', () => interruption.abort());
-  await runStage1(options, loop, interruption.signal);
+  if (options.stage === '0') await runStage0(options, loop, interruption.signal);
+  else await runStage1(options, loop, interruption.signal);
 }
 
 main().catch((error: unknown) => {
