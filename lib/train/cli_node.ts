@@ -7,15 +7,16 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
 import * as tf from '@tensorflow/tfjs';
-import { BackendError, VisPrunerError } from '../../layers/errors';
+import { BackendError, StateError, VisPrunerError } from '../../layers/errors';
 import { loadNative } from '../backend/native/load_node';
 import { AdamW } from './adamw';
 import { type LoopOptions, type Position, type Stage, train } from './loop';
 import { DecoderModel } from './decoder_model';
-import { DECODER_INITIAL, VISION_INITIAL } from './recipe';
+import { DECODER_INITIAL, PROJECTOR_PATH, VISION_INITIAL } from './recipe';
 import { Stage0 } from './stage0';
 import { Stage1 } from './stage1';
-import { restoreState, saveState } from './state_node';
+import { Stage2, standardiseProjector, symbolicTable } from './stage2';
+import { readArrays, restoreState, saveState } from './state_node';
 import { VariableSource } from './variables';
 import { VisionModel } from './vision_model';
 
@@ -30,6 +31,9 @@ const MEMORY_SETTINGS: Readonly<Record<string, string>> = {
   MALLOC_TOP_PAD_: '268435456',
 };
 
+/** Two minutes or so: the projector is small and its target is given. */
+const ALIGNMENT_STEPS = 400;
+
 interface Options {
   readonly stage: string;
   readonly minutes?: number;
@@ -39,6 +43,7 @@ interface Options {
   readonly folder: string;
   readonly threads: number;
   readonly rate?: number;
+  readonly subsets: boolean;
 }
 
 function positive(text: string): number {
@@ -90,6 +95,58 @@ async function runStage0(options: Options, loop: LoopOptions, signal: AbortSigna
   await train(stage, found?.position ?? { seconds: 0, steps: 0 }, loop, signal);
 }
 
+/** Stages 1 and 0 must have left their states; the projector is aligned first unless the run is resumed. */
+async function runStage2(options: Options, loop: LoopOptions, signal: AbortSignal): Promise<void> {
+  const file = path.join(options.folder, options.subsets ? 'stage2.safetensors' : 'stage2-all-tokens.safetensors');
+  const before = (stage: string) => {
+    const found = path.join(options.folder, `${stage}.safetensors`);
+    if (!fs.existsSync(found)) throw new StateError('STAGE_MISSING', `Stage 2 starts from ${found}, which is not there. Run --stage ${stage.slice(-1)} first.`);
+    return readArrays(found);
+  };
+  const visionSource = new VariableSource(VISION_INITIAL, 1);
+  const vision = new VisionModel(visionSource.parameters);
+  visionSource.import(await before('stage1'));
+  const stage0 = await before('stage0');
+  const source = new VariableSource(DECODER_INITIAL, 2);
+  const model = new DecoderModel(source.parameters);
+  source.import(new Map([...stage0].filter(([name]) => !name.startsWith(PROJECTOR_PATH))));
+  await standardiseProjector(source, vision);
+  const symbolic = symbolicTable(stage0.get('symbolic.weight') as { shape: readonly number[]; data: Float32Array });
+  const data = new Stage2(model, vision, symbolic, { subsets: options.subsets, overfit: options.overfit });
+  const aligned = new AdamW(source.trainables.filter(({ name }) => name.startsWith(PROJECTOR_PATH)));
+  const alignment: Stage = {
+    name: 'align',
+    optimizer: aligned,
+    peakRate: 2e-3,
+    warmUp: 0.05,
+    microBatches: () => 1,
+    next: () => data.nextAlignment(),
+    evaluate: () => data.evaluate(),
+    save: async () => {},
+  };
+  const optimizer = () => new AdamW(source.trainables);
+  let both = optimizer();
+  const found = options.resume ? await restoreState(file, source, both) : undefined;
+  if (!found) {
+    both.dispose();
+    await train(alignment, { seconds: 0, steps: 0 }, { ...loop, minutes: undefined, steps: ALIGNMENT_STEPS, logEvery: 50 }, signal);
+    both = optimizer(); // it holds the values that it starts from
+  }
+  aligned.dispose();
+  data.cursor = found?.cursor ?? data.cursor;
+  const stage: Stage = {
+    name: 'stage2',
+    optimizer: both,
+    peakRate: options.rate ?? 1e-3,
+    warmUp: 0.02,
+    microBatches: () => 2,
+    next: () => data.next(),
+    evaluate: () => data.evaluate(),
+    save: (at) => saveState(file, source, both, at, data.cursor),
+  };
+  await train(stage, found?.position ?? { seconds: 0, steps: 0 }, loop, signal);
+}
+
 async function main(): Promise<void> {
   const command = new Command('train')
     .option('--stage <n>', 'which stage: 0, 1, 2 or all', 'all')
@@ -99,6 +156,7 @@ async function main(): Promise<void> {
     .option('--overfit <n>', 'train on the first n scenes only', positive)
     .option('--folder <path>', 'where checkpoints and logs go', 'runs/train')
     .option('--threads <n>', 'threads of one operation', positive, 1)
+    .option('--no-subsets', 'stage 2 always sees all visual tokens')
     .option('--rate <r>', 'peak learning rate', positive);
   const options = command.parse().opts<Options>();
   if (process.env.MALLOC_MMAP_MAX_ === undefined) {
@@ -127,6 +185,7 @@ async function main(): Promise<void> {
   process.once('SIGINT', () => interruption.abort());
   process.once('SIGTERM', () => interruption.abort());
   if (options.stage === '0') await runStage0(options, loop, interruption.signal);
+  else if (options.stage === '2') await runStage2(options, loop, interruption.signal);
   else await runStage1(options, loop, interruption.signal);
 }
 

@@ -11,7 +11,7 @@ export interface Stage {
   /** How many micro-batches make a step at this point of the run (0 to 1). */
   microBatches(progress: number): number;
   /** Prepares the next micro-batch. */
-  next(progress: number): MicroBatch;
+  next(progress: number): MicroBatch | Promise<MicroBatch>;
   /** What goes to the log beside the loss: accuracies on a fixed set. */
   evaluate(): Promise<string>;
   /** Saves everything that `next` and the optimiser need to go on. */
@@ -55,7 +55,7 @@ export async function train(stage: Stage, position: Position, options: LoopOptio
     const micro = stage.microBatches(progress);
     let loss = 0;
     for (let i = 0; i < micro; i++) {
-      const batch = stage.next(progress);
+      const batch = await stage.next(progress);
       const value = optimizer.accumulate(() => batch.loss());
       loss += ((await value.data())[0] as number) / micro;
       value.dispose();
