@@ -1,0 +1,5 @@
+/** What every command gets. */
+export interface CommandContext {
+  /** Aborted by Ctrl-C. */
+  readonly signal: AbortSignal;
+}
