@@ -1,0 +1,33 @@
+import { seedSource } from '../weights/sources';
+import { type BackendName, useBackend } from './backend/backends';
+import { float32Factory } from './backend/matrices';
+import { parseConfig } from './config';
+import { Llava } from './llava';
+import { TokenModel } from './model';
+
+export interface BuildOptions {
+  /** Parameters are drawn from it, each by its name: the same seed gives the same model. Default 0. */
+  readonly seed?: number;
+  readonly backend?: BackendName | 'auto';
+}
+
+/**
+ * A model from a configuration alone, with seeded random parameters, for research, tests and benchmarks at true shapes.
+ * It speaks token ids: it has no tokenizer.
+ *
+ * @param config what a config.json of LLaVA (`model_type: 'llava'`) or Llama (`model_type: 'llama'`) holds; transformers' defaults where it is silent
+ * @throws ConfigError, BackendError
+ *
+ * ```ts
+ * const model = await buildModel({ model_type: 'llama', vocab_size: 64, hidden_size: 32, num_attention_heads: 2, num_hidden_layers: 2 }, { seed: 7 });
+ * const { ids } = await model.generate({ inputIds: [1, 2, 3] }, { maxNewTokens: 5 });
+ * ```
+ */
+export async function buildModel(config: unknown, options: BuildOptions = {}): Promise<TokenModel> {
+  const parsed = parseConfig(config, 'config');
+  const backend = await useBackend(options.backend);
+  const source = seedSource(options.seed ?? 0, float32Factory());
+  const llava = new Llava(parsed, source.root);
+  await source.fill();
+  return new TokenModel(parsed, {}, backend, source, llava);
+}
