@@ -1,0 +1,36 @@
+import { ConfigError } from '../layers/errors';
+import type { FloatDtype } from '../weights/dtype';
+
+/** Precisions by the names that torch and config.json use, and what safetensors calls them. */
+export const PRECISIONS = { float32: 'F32', float16: 'F16', bfloat16: 'BF16' } as const satisfies Readonly<Record<string, FloatDtype>>;
+
+export type Precision = keyof typeof PRECISIONS;
+
+/** @throws ConfigError `BAD_OPTION` */
+export function parsePrecision(text: string): Precision {
+  if (Object.hasOwn(PRECISIONS, text)) return text as Precision;
+  throw new ConfigError('BAD_OPTION', `Unknown precision "${text}". Known: ${Object.keys(PRECISIONS).join(', ')}.`);
+}
+
+const UNITS: ReadonlyMap<string, number> = new Map([
+  ['', 1],
+  ['b', 1],
+  ['kb', 1e3],
+  ['mb', 1e6],
+  ['gb', 1e9],
+  ['kib', 2 ** 10],
+  ['mib', 2 ** 20],
+  ['gib', 2 ** 30],
+]);
+
+/**
+ * Bytes of `500MB`, `1.5GiB` or `1000`: powers of 1000 and of 1024, as transformers' `max_shard_size`.
+ * @throws ConfigError `BAD_OPTION`
+ */
+export function parseSize(text: string): number {
+  const [, number, unit] = /^([0-9]+(?:\.[0-9]+)?) *([a-z]*)$/i.exec(text.trim()) ?? [];
+  const factor = UNITS.get((unit ?? '').toLowerCase());
+  const size = number === undefined || factor === undefined ? 0 : Math.floor(Number(number) * factor);
+  if (size >= 1) return size;
+  throw new ConfigError('BAD_OPTION', `"${text}" is no size. Write it like 500MB, 1.5GiB or a number of bytes.`);
+}

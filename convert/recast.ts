@@ -1,0 +1,55 @@
+import { CheckpointError } from '../layers/errors';
+import { bytesOf, type Dtype, type FloatDtype, fromFloat32, isFloat, toFloat32 } from '../weights/dtype';
+import { overflow } from '../weights/safetensors_write';
+import type { ConvertedTensor } from './plan';
+
+/** Elements converted at a time: what lies in memory beside the tensor, and how long an abort waits, stay small. */
+const CHUNK = 2 ** 20;
+
+/**
+ * A tensor's bytes in the precision planned for it: rounded to nearest, ties to even; F64 by way of F32.
+ * @throws CheckpointError `F16_OVERFLOW`, `BF16_OVERFLOW`, `F32_OVERFLOW` when finite values would become infinite; `NOT_FINITE` on request
+ */
+export async function recast(
+  tensor: ConvertedTensor,
+  bytes: Uint8Array,
+  options: { checkFinite: boolean; signal?: AbortSignal },
+): Promise<Uint8Array> {
+  const { storedDtype: from, dtype: to } = tensor;
+  if (!isFloat(from) || (from === to && !options.checkFinite)) return bytes;
+  const source = bytesOf(from);
+  const target = bytesOf(to as Dtype);
+  const count = bytes.byteLength / source;
+  const result = from === to ? bytes : new Uint8Array(count * target);
+  let overflows = 0;
+  for (let start = 0; start < count; start += CHUNK) {
+    options.signal?.throwIfAborted();
+    const end = Math.min(start + CHUNK, count);
+    const part = bytes.subarray(start * source, end * source);
+    const values = toFloat32(from, part);
+    if (options.checkFinite) checkFinite(tensor, values, start);
+    if (from === to) continue;
+    if (from === 'F64') overflows += narrowed(part, values);
+    const encoded = fromFloat32(to as FloatDtype, values);
+    overflows += encoded.overflows;
+    result.set(encoded.bytes, start * target);
+    if (end < count) await new Promise((resolve) => setImmediate(resolve));
+  }
+  if (overflows > 0) throw overflow(tensor.stored, overflows, to as FloatDtype);
+  return result;
+}
+
+/** Finite float64 values that float32 can't hold. */
+function narrowed(bytes: Uint8Array, values: Float32Array): number {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return values.reduce((sum, value, i) => sum + (Number.isFinite(value) || !Number.isFinite(view.getFloat64(i * 8, true)) ? 0 : 1), 0);
+}
+
+function checkFinite(tensor: ConvertedTensor, values: Float32Array, start: number): void {
+  const wrong = values.findIndex((value) => !Number.isFinite(value));
+  if (wrong < 0) return;
+  throw new CheckpointError(
+    'NOT_FINITE',
+    `Tensor "${tensor.stored}": element ${start + wrong} is ${values[wrong]}. The weights are damaged; leave out the check to convert them anyway.`,
+  );
+}
