@@ -314,7 +314,7 @@ class SequenceView implements DecoderView {
   }
 
   get states(): tf.Tensor2D {
-    this.own ??= tf.slice(this.packed, [this.segment.start, 0], [this.segment.length, -1]);
+    this.own ??= tf.keep(tf.slice(this.packed, [this.segment.start, 0], [this.segment.length, -1])); // a pruner may ask inside a tidy
     return this.own;
   }
 

@@ -102,11 +102,13 @@ export async function* generateTokens(llava: Llava, requests: readonly EncodedRe
       }
     }
     const results = requests.map((request, i) => {
-      const entering = result.enteringTokens[i] as readonly number[];
+      const kept = visual[i] as readonly KeptPatches[];
+      const classTokens = kept.reduce((sum, one) => sum + one.tokens - one.kept.length, 0);
+      const entering = (result.enteringTokens[i] as readonly number[]).map((patches) => patches + classTokens);
       return {
         ids: Int32Array.from(ids[i] as number[]),
         finishReason: reasons[i] as FinishReason,
-        visual: visual[i] as readonly KeptPatches[],
+        visual: kept,
         usage: usageOf(llava, request, result.segments[i]?.length as number, entering, ids[i]?.length as number),
       };
     });

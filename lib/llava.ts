@@ -192,9 +192,9 @@ export class Llava {
     return kept;
   }
 
-  /** Embeddings of one prompt [S, D], visual tokens in their places. */
+  /** Embeddings of one prompt [S, D], visual tokens in their places; `visualRows` are the patches among them, which a pruner may drop. */
   private splice(images: readonly EncodedImage[], kept: readonly KeptPatches[], prompt: SplitPrompt): { states: tf.Tensor2D; visualRows: Int32Array } {
-    const tokens = images.map((_, image) => kept.filter((one) => one.image === image).reduce((sum, one) => sum + one.tokens, 0));
+    const byImage = images.map((_, image) => kept.filter((one) => one.image === image));
     const visualRows: number[] = [];
     const states = tf.tidy(() => {
       const text = this.language.embed(prompt.textIds); // [all text, D]
@@ -205,11 +205,11 @@ export class Llava {
         if (length > 0) parts.push(tf.slice(text, [textStart, 0], [length, -1]));
         textStart += length;
         row += length;
-        const count = tokens[i]; // an image follows every run of text but the last
-        if (visual && count) {
-          parts.push(tf.slice(visual, [visualStart, 0], [count, -1]));
-          visualStart += count;
-          for (let j = 0; j < count; j++) visualRows.push(row++);
+        for (const one of byImage[i] ?? []) { // an image follows every run of text but the last
+          parts.push(tf.slice(visual as tf.Tensor2D, [visualStart, 0], [one.tokens, -1]));
+          visualStart += one.tokens;
+          for (let j = one.tokens - one.kept.length; j < one.tokens; j++) visualRows.push(row + j); // a class token comes first
+          row += one.tokens;
         }
       }
       return parts.length === 1 ? (parts[0] as tf.Tensor2D) : tf.concat(parts, 0);
@@ -345,7 +345,7 @@ class CropView implements VisionView {
   }
 
   projected(): tf.Tensor2D {
-    this.all ??= this.project(this.encoded.features);
+    this.all ??= tf.keep(this.project(this.encoded.features)); // a pruner may ask inside a tidy
     return this.all;
   }
 
