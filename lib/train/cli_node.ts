@@ -7,9 +7,10 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
 import * as tf from '@tensorflow/tfjs';
-import { BackendError, StateError, VisPrunerError } from '../../layers/errors';
+import { BackendError, ConfigError, StateError, VisPrunerError } from '../../layers/errors';
 import { loadNative } from '../backend/native/load_node';
 import { AdamW } from './adamw';
+import { exportModel } from './export_node';
 import { type LoopOptions, type Position, type Stage, train } from './loop';
 import { DecoderModel } from './decoder_model';
 import { DECODER_INITIAL, PROJECTOR_PATH, VISION_INITIAL } from './recipe';
@@ -31,6 +32,8 @@ const MEMORY_SETTINGS: Readonly<Record<string, string>> = {
   MALLOC_TOP_PAD_: '268435456',
 };
 
+/** Of each stage. */
+const DEFAULT_MINUTES = 50;
 /** Two minutes or so: the projector is small and its target is given. */
 const ALIGNMENT_STEPS = 400;
 
@@ -44,6 +47,8 @@ interface Options {
   readonly threads: number;
   readonly rate?: number;
   readonly subsets: boolean;
+  readonly out: string;
+  readonly align: number;
 }
 
 function positive(text: string): number {
@@ -129,7 +134,7 @@ async function runStage2(options: Options, loop: LoopOptions, signal: AbortSigna
   const found = options.resume ? await restoreState(file, source, both) : undefined;
   if (!found) {
     both.dispose();
-    await train(alignment, { seconds: 0, steps: 0 }, { ...loop, minutes: undefined, steps: ALIGNMENT_STEPS, logEvery: 50 }, signal);
+    await train(alignment, { seconds: 0, steps: 0 }, { ...loop, minutes: undefined, steps: options.align, logEvery: 50 }, signal);
     both = optimizer(); // it holds the values that it starts from
   }
   aligned.dispose();
@@ -147,15 +152,25 @@ async function runStage2(options: Options, loop: LoopOptions, signal: AbortSigna
   await train(stage, found?.position ?? { seconds: 0, steps: 0 }, loop, signal);
 }
 
+/** The shipped directory from the states of stages 1 and 2. */
+async function runExport(options: Options): Promise<void> {
+  const vision = await readArrays(path.join(options.folder, 'stage1.safetensors'));
+  const rest = await readArrays(path.join(options.folder, 'stage2.safetensors'));
+  await exportModel(options.out, new Map([...vision, ...rest]), { trained_by: 'npm run train' });
+  console.log(`Exported to ${options.out}.`);
+}
+
 async function main(): Promise<void> {
   const command = new Command('train')
-    .option('--stage <n>', 'which stage: 0, 1, 2 or all', 'all')
+    .option('--stage <n>', 'which stage: 0, 1, 2, export, or all of them in turn', 'all')
     .option('--minutes <m>', 'length of the stage in minutes of training', positive)
     .option('--steps <n>', 'length of the stage in steps', positive)
     .option('--resume', 'go on from the last checkpoint', false)
     .option('--overfit <n>', 'train on the first n scenes only', positive)
     .option('--folder <path>', 'where checkpoints and logs go', 'runs/train')
     .option('--threads <n>', 'threads of one operation', positive, 1)
+    .option('--align <steps>', 'steps of stage 2 in which the projector alone learns', positive, ALIGNMENT_STEPS)
+    .option('--out <path>', 'where the finished model goes', 'weights/vispruner-tiny')
     .option('--no-subsets', 'stage 2 always sees all visual tokens')
     .option('--rate <r>', 'peak learning rate', positive);
   const options = command.parse().opts<Options>();
@@ -170,7 +185,7 @@ async function main(): Promise<void> {
   fs.mkdirSync(options.folder, { recursive: true });
   const logFile = path.join(options.folder, `stage${options.stage}.log`);
   const loop: LoopOptions = {
-    minutes: options.minutes ?? (options.steps === undefined ? 50 : undefined),
+    minutes: options.minutes ?? (options.steps === undefined ? DEFAULT_MINUTES : undefined),
     steps: options.steps,
     logEvery: 20,
     evaluateEverySeconds: 120,
@@ -184,9 +199,18 @@ async function main(): Promise<void> {
   const interruption = new AbortController();
   process.once('SIGINT', () => interruption.abort());
   process.once('SIGTERM', () => interruption.abort());
-  if (options.stage === '0') await runStage0(options, loop, interruption.signal);
-  else if (options.stage === '2') await runStage2(options, loop, interruption.signal);
-  else await runStage1(options, loop, interruption.signal);
+  const stages: Readonly<Record<string, () => Promise<void>>> = {
+    0: () => runStage0(options, loop, interruption.signal),
+    1: () => runStage1(options, loop, interruption.signal),
+    2: () => runStage2(options, loop, interruption.signal),
+    export: () => runExport(options),
+  };
+  const wanted = options.stage === 'all' ? Object.keys(stages) : [options.stage];
+  for (const name of wanted) {
+    const run = stages[name];
+    if (!run) throw new ConfigError('UNKNOWN_STAGE', `--stage is "${name}"; it can be ${Object.keys(stages).join(', ')} or all.`);
+    if (!interruption.signal.aborted) await run();
+  }
 }
 
 main().catch((error: unknown) => {
