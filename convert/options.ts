@@ -1,10 +1,10 @@
 import { ConfigError } from '../layers/errors';
 import type { FloatDtype } from '../weights/dtype';
 
-/** Precisions by the names that torch and config.json use, and what safetensors calls them. */
-export const PRECISIONS = { float32: 'F32', float16: 'F16', bfloat16: 'BF16' } as const satisfies Readonly<Record<string, FloatDtype>>;
+export type Precision = 'float32' | 'float16' | 'bfloat16';
 
-export type Precision = keyof typeof PRECISIONS;
+/** Precisions by the names that torch and config.json use, and what safetensors calls them. */
+export const PRECISIONS: Readonly<Record<Precision, FloatDtype>> = { float32: 'F32', float16: 'F16', bfloat16: 'BF16' };
 
 /** @throws ConfigError `BAD_OPTION` */
 export function parsePrecision(text: string): Precision {
