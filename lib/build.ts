@@ -3,7 +3,7 @@ import { type BackendName, useBackend } from './backend/backends';
 import { float32Factory } from './backend/matrices';
 import { parseConfig } from './config';
 import { Llava } from './llava';
-import { TokenModel } from './model';
+import { TokenModel } from './token_model';
 
 export interface BuildOptions {
   /** Parameters are drawn from it, each by its name: the same seed gives the same model. Default 0. */

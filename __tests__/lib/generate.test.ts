@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs';
 import { buildModel } from '../../lib/build';
 import type { PreparedImage } from '../../lib/image/types';
-import type { TokenModel } from '../../lib/model';
+import type { TokenModel } from '../../lib/token_model';
 
 const IMAGE = 3;
 const CONFIG = {

@@ -1,0 +1,120 @@
+import { Tokenizer } from '@huggingface/tokenizers';
+import { ConfigError, PromptError } from '../../layers/errors';
+import { type ByteDirectory, readJson, readJsonIfPresent } from '../../weights/byte_directory';
+import type { ModelConfig } from '../config';
+import { Detokenizer } from './detokenizer';
+import type { ChatMessage } from './messages';
+import { type ChatTemplate, loadChatTemplate } from './template';
+
+/** Text to ids and back, by a checkpoint's own tokenizer and chat template. */
+export class ChatProcessor {
+  private readonly specials: readonly string[];
+
+  constructor(
+    readonly tokenizer: Tokenizer,
+    private readonly template: ChatTemplate,
+    private readonly bosToken: string,
+    /** The image token's text and id; absent in a language model alone. */
+    readonly imageToken: { readonly text: string; readonly id: number } | undefined,
+  ) {
+    this.specials = [...tokenizer.get_added_tokens_decoder().values()].filter(({ special }) => special).map(({ content }) => content);
+  }
+
+  /**
+   * A conversation as ids, with one image token an image.
+   *
+   * @param images how many images the call has
+   * @throws PromptError `IMAGE_TOKEN_COUNT` when the messages have another number of places for images, `SPECIAL_TOKEN_IN_TEXT`, `EMPTY_PROMPT`
+   */
+  encode(messages: readonly ChatMessage[], images: number): Int32Array {
+    if (messages.length === 0) throw new PromptError('EMPTY_PROMPT', 'There is no message. Give a question.');
+    const placed = messages.reduce((sum, message) => sum + this.checkedPlaces(message), 0);
+    if (placed !== images) {
+      const token = this.imageToken?.text ?? '<image>';
+      throw new PromptError(
+        'IMAGE_TOKEN_COUNT',
+        `The messages have ${placed} place(s) for an image, and ${images} image(s) are given. Use one "${token}" (or one {type: 'image'}) for each image.`,
+      );
+    }
+    const prompt = this.template.render(messages);
+    // As transformers' processors do: a template that writes the first token itself does not get it twice.
+    const withFirst = this.bosToken !== '' && prompt.startsWith(this.bosToken);
+    const ids = Int32Array.from(this.tokenizer.encode(prompt, { add_special_tokens: !withFirst }).ids);
+    const found = ids.filter((id) => id === this.imageToken?.id).length;
+    if (found !== images) {
+      throw new PromptError('IMAGE_TOKEN_COUNT', `The chat template wrote ${found} image token(s) for ${images} image(s): it does not fit this tokenizer.`);
+    }
+    return ids;
+  }
+
+  /** Ids of a plain text, without template and special tokens. */
+  encodeText(text: string): Int32Array {
+    return Int32Array.from(this.tokenizer.encode(text, { add_special_tokens: false }).ids);
+  }
+
+  /** Text of ids, special tokens left out. */
+  decode(ids: ArrayLike<number>): string {
+    return ids.length === 0 ? '' : this.tokenizer.decode(Array.from(ids), { skip_special_tokens: true });
+  }
+
+  /** Turns ids into text as they come. */
+  decoder(): Detokenizer {
+    return new Detokenizer((ids) => this.decode(ids));
+  }
+
+  /** Places for images in a message. A special token in a user's text would be read as one: it is refused. */
+  private checkedPlaces({ content }: ChatMessage): number {
+    const parts = typeof content === 'string' ? [{ type: 'text' as const, text: content }] : content;
+    let places = 0;
+    for (const part of parts) {
+      if (part.type === 'image') {
+        places++;
+        continue;
+      }
+      const { text: image } = this.imageToken ?? { text: undefined };
+      const rest = image === undefined ? part.text : part.text.replaceAll(image, '');
+      if (image !== undefined) places += (part.text.length - rest.length) / image.length;
+      const special = this.specials.find((one) => one !== image && rest.includes(one));
+      if (special !== undefined) {
+        throw new PromptError(
+          'SPECIAL_TOKEN_IN_TEXT',
+          `The text contains "${special}", which this tokenizer reads as a special token and not as text. Leave it out or write it otherwise.`,
+        );
+      }
+    }
+    return places;
+  }
+}
+
+/**
+ * Reads tokenizer.json, tokenizer_config.json and the chat template; undefined where there is no tokenizer.json (then the model speaks ids only).
+ * @throws ConfigError `TOKENIZER`, `IMAGE_TOKEN_UNKNOWN`, `CHAT_TEMPLATE`
+ */
+export async function loadChatProcessor(directory: ByteDirectory, config: ModelConfig, signal?: AbortSignal): Promise<ChatProcessor | undefined> {
+  if (!(await directory.has('tokenizer.json', signal))) return undefined;
+  const json = await readJson(directory, 'tokenizer.json', signal);
+  const settings = ((await readJsonIfPresent(directory, 'tokenizer_config.json', signal)) ?? {}) as Record<string, unknown>;
+  let tokenizer: Tokenizer;
+  try {
+    tokenizer = new Tokenizer(json as object, settings);
+  } catch (cause) {
+    throw new ConfigError('TOKENIZER', `${directory.name}/tokenizer.json can't be used: ${String(cause)}.`, { cause });
+  }
+  const bos = tokenText(settings.bos_token);
+  const imageToken = config.model_type === 'llava' ? imageTokenOf(tokenizer, config.image_token_index, directory.name) : undefined;
+  const tokens = { bos_token: bos, eos_token: tokenText(settings.eos_token), image_token: imageToken?.text ?? '<image>' };
+  return new ChatProcessor(tokenizer, await loadChatTemplate(directory, settings, tokens, signal), bos, imageToken);
+}
+
+function imageTokenOf(tokenizer: Tokenizer, id: number, directory: string): { text: string; id: number } {
+  const text = tokenizer.id_to_token(id);
+  if (text !== undefined && tokenizer.token_to_id(text) === id) return { text, id };
+  throw new ConfigError('IMAGE_TOKEN_UNKNOWN', `${directory}: config.json says that image_token_index is ${id}, but tokenizer.json has no token of that id. Add it, or correct the index.`);
+}
+
+/** `"<s>"` or `{"content": "<s>"}`. */
+function tokenText(value: unknown): string {
+  if (typeof value === 'string') return value;
+  const content = (value as { content?: unknown } | null | undefined)?.content;
+  return typeof content === 'string' ? content : '';
+}

@@ -1,0 +1,45 @@
+/** Ends a text before the first of some strings, also where one lies across the pieces in which the text comes. */
+export class StopStrings {
+  private held = '';
+  private found = false;
+
+  constructor(private readonly strings: readonly string[]) {
+    this.strings = strings.filter((one) => one !== '');
+  }
+
+  /** Whether one was found: what follows is not part of the text. */
+  get stopped(): boolean {
+    return this.found;
+  }
+
+  /** Returns what is certain to come before a stop string; the rest is held back. */
+  push(piece: string): string {
+    if (this.found) return '';
+    this.held += piece;
+    const first = Math.min(...this.strings.map((one) => this.held.indexOf(one)).filter((at) => at >= 0));
+    if (Number.isFinite(first)) {
+      this.found = true;
+      return this.release(first);
+    }
+    return this.release(this.held.length - Math.max(0, ...this.strings.map((one) => this.begun(one))));
+  }
+
+  /** What was held back, once no more comes. */
+  end(): string {
+    return this.found ? '' : this.release(this.held.length);
+  }
+
+  /** How many of the last characters held are the beginning of the string. */
+  private begun(string: string): number {
+    for (let length = Math.min(string.length - 1, this.held.length); length > 0; length--) {
+      if (this.held.endsWith(string.slice(0, length))) return length;
+    }
+    return 0;
+  }
+
+  private release(length: number): string {
+    const text = this.held.slice(0, length);
+    this.held = this.held.slice(length);
+    return text;
+  }
+}

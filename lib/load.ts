@@ -1,0 +1,65 @@
+import { type ByteDirectory, readJson, readJsonIfPresent, urlDirectory } from '../weights/byte_directory';
+import { openDirectory } from '../weights/byte_directory_node';
+import { openCheckpoint } from '../weights/checkpoint';
+import { checkpointSource, type FillProgress } from '../weights/sources';
+import { type BackendName, useBackend } from './backend/backends';
+import { float32Factory } from './backend/matrices';
+import { loadChatProcessor } from './chat';
+import { parseConfig, parseGenerationConfig } from './config';
+import { defaultPreprocessorConfig, parsePreprocessorConfig, type PreprocessorConfig } from './image/preprocessor_config';
+import { Llava } from './llava';
+import { VisionLanguageModel } from './model';
+
+export interface LoadOptions {
+  /** Default `auto`: the fastest that works. One backend a process. */
+  readonly backend?: BackendName | 'auto';
+  /** Called after each tensor. */
+  readonly progress?: (progress: FillProgress) => void;
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Loads a transformers LLaVA (or Llama) directory as it is: config.json, safetensors in one file or in shards and in any of the three key layouts,
+ * tokenizer.json, chat template, preprocessor_config.json, generation_config.json.
+ *
+ * @param where a path in Node, a base URL in a browser, or the files themselves (`memoryDirectory`, `urlDirectory`)
+ * @throws ConfigError, CheckpointError: a failure or an abort frees everything that was loaded so far
+ *
+ * ```ts
+ * const model = await loadModel('llava-1.5-7b-hf', { progress: ({ bytes, totalBytes }) => console.error(bytes / totalBytes) });
+ * ```
+ */
+export async function loadModel(where: string | ByteDirectory, options: LoadOptions = {}): Promise<VisionLanguageModel> {
+  const { signal } = options;
+  const directory = typeof where === 'string' ? await openWhere(where) : where;
+  const file = (name: string) => `${directory.name}/${name}`;
+  const config = parseConfig(await readJson(directory, 'config.json', signal), file('config.json'));
+  const generation = await readJsonIfPresent(directory, 'generation_config.json', signal);
+  const chat = await loadChatProcessor(directory, config, signal);
+  const images = await imageProcessor(directory, config.model_type === 'llava' ? config.vision_config.image_size : 224, signal);
+  const checkpoint = await openCheckpoint(directory, signal);
+  try {
+    const backend = await useBackend(options.backend);
+    const source = checkpointSource(checkpoint, float32Factory());
+    const llava = new Llava(config, source.root);
+    await source.fill(options);
+    const generationConfig = generation === undefined ? {} : parseGenerationConfig(generation, file('generation_config.json'));
+    return new VisionLanguageModel(config, generationConfig, backend, source, llava, { chat, images });
+  } finally {
+    await checkpoint.close();
+  }
+}
+
+async function openWhere(where: string): Promise<ByteDirectory> {
+  return typeof window === 'undefined' && typeof process !== 'undefined' && process.versions?.node ? openDirectory(where) : urlDirectory(where);
+}
+
+async function imageProcessor(directory: ByteDirectory, imageSize: number, signal?: AbortSignal): Promise<PreprocessorConfig> {
+  for (const name of ['preprocessor_config.json', 'processor_config.json']) {
+    const json = await readJsonIfPresent(directory, name, signal);
+    if (json !== undefined && (name === 'preprocessor_config.json' || (json as { image_processor?: unknown }).image_processor)) {
+      return parsePreprocessorConfig(json, `${directory.name}/${name}`);
+    }
+  }
+  return defaultPreprocessorConfig(imageSize);
+}

@@ -1,0 +1,242 @@
+import * as tf from '@tensorflow/tfjs';
+import { ImageError, PromptError, StateError } from '../layers/errors';
+import type { Tap } from '../layers/tap';
+import type { ParameterSource } from '../weights/sources';
+import type { BackendName } from './backend/backends';
+import type { GenerationConfig, ModelConfig } from './config';
+import { type Generated, type GeneratedAll, generateTokens, newTokenLimit, type Timing, type TokenOptions } from './generate';
+import type { PreparedImage } from './image/types';
+import { disposeEncoded, type EncodedImage, type EncodedRequest, type KeptPatches, Llava } from './llava';
+import { Pacer, Queue } from './pacer';
+import { createPruner, type PruneOptions } from './prune/registry';
+import type { Pruner } from './prune/types';
+
+/** A method's options, or a pruner of one's own. Left out, all visual tokens are kept. */
+export type Prune = PruneOptions | Pruner;
+
+/** Images behind the encoder: several questions and pruners can share them. Dispose them when done. */
+export class EncodedImages {
+  private held: readonly EncodedImage[] | undefined;
+
+  constructor(images: readonly EncodedImage[]) {
+    this.held = images;
+  }
+
+  /** @throws StateError `DISPOSED` */
+  get images(): readonly EncodedImage[] {
+    if (!this.held) throw new StateError('DISPOSED', 'These encoded images were disposed; encode them again.');
+    return this.held;
+  }
+
+  dispose(): void {
+    if (this.held) disposeEncoded(this.held);
+    this.held = undefined;
+  }
+}
+
+/** Token ids and the images that they speak of: one image token an image, or one a visual token. */
+export interface TokenRequest {
+  readonly inputIds: Int32Array | readonly number[];
+  readonly images?: readonly PreparedImage[] | EncodedImages;
+}
+
+export interface RunOptions {
+  readonly prune?: Prune;
+  readonly tap?: Tap;
+  readonly signal?: AbortSignal;
+}
+
+export interface GenerateOptions extends RunOptions, TokenOptions {}
+
+export interface ForwardResult {
+  /** [S, vocabulary]: every row that is left after the last block. The caller disposes it. */
+  readonly logits: tf.Tensor2D;
+  readonly visual: readonly KeptPatches[];
+  /** Visual tokens that entered each decoder block. */
+  readonly enteringTokens: readonly number[];
+}
+
+export interface GenerateResult extends Generated {
+  readonly timing: Timing;
+}
+
+/** A model that takes token ids and prepared images. Calls queue in order; everything that a call makes is freed when it ends. */
+export class TokenModel {
+  private readonly llava: Llava;
+  private readonly queue = new Queue();
+  private disposed = false;
+
+  /** `source` is filled already or will be before the first call; the model owns it. */
+  constructor(
+    readonly config: ModelConfig,
+    readonly generationConfig: GenerationConfig,
+    readonly backend: BackendName,
+    private readonly source: ParameterSource,
+    llava: Llava,
+  ) {
+    this.llava = llava;
+  }
+
+  /** The layers themselves, to be used alone or read. */
+  get layers(): Llava {
+    this.alive();
+    return this.llava;
+  }
+
+  /**
+   * Runs the encoder once for several calls.
+   * @param options.prune every pruner that will be used: what they need of the encoder's attention is computed here
+   */
+  async encodeImages(images: readonly PreparedImage[], options: { prune?: Prune | readonly Prune[]; tap?: Tap; signal?: AbortSignal } = {}): Promise<EncodedImages> {
+    this.alive();
+    const pruners = list(options.prune ?? []).map(createPruner);
+    const leave = await this.queue.enter();
+    try {
+      return new EncodedImages(await this.encode(images, pruners, new Pacer(options.signal), options.tap));
+    } finally {
+      leave();
+    }
+  }
+
+  /** One pass over a prompt: logits of every row. */
+  async forward(request: TokenRequest, options: RunOptions = {}): Promise<ForwardResult> {
+    this.alive();
+    const pruner = createPruner(options.prune ?? { method: 'none' });
+    const leave = await this.queue.enter();
+    const pacer = new Pacer(options.signal);
+    let encoded: Encoded | undefined;
+    try {
+      encoded = await this.encodeRequest(request, pruner, pacer, options.tap);
+      const { result, sequences, visual } = await this.llava.prefill([encoded.request], { pruner, pacer, tap: options.tap });
+      for (const sequence of sequences) sequence.dispose();
+      const logits = this.llava.language.logits(result.states, options.tap);
+      result.states.dispose();
+      return { logits, visual: visual[0] ?? [], enteringTokens: result.enteringTokens[0] ?? [] };
+    } finally {
+      encoded?.free();
+      leave();
+    }
+  }
+
+  /** Ids in, ids out. @throws PromptError, PruneError before any work; the signal's reason */
+  async generate(request: TokenRequest, options: GenerateOptions = {}): Promise<GenerateResult> {
+    return (await this.generateBatch([request], options))[0] as GenerateResult;
+  }
+
+  /** Several requests decoded together, as packed sequences: each weight is read once a step for all. Equal to each alone. */
+  async generateBatch(requests: readonly TokenRequest[], options: GenerateOptions = {}): Promise<GenerateResult[]> {
+    const stream = this.tokens(requests, options);
+    for (;;) {
+      const step = await stream.next(false);
+      if (step.done) return step.value;
+    }
+  }
+
+  /** Each token as it is drawn. The consumer passes `true` to `next` to end that request; leaving early frees everything. */
+  async *tokens(
+    requests: readonly TokenRequest[],
+    options: GenerateOptions = {},
+  ): AsyncGenerator<{ request: number; id: number }, GenerateResult[], boolean | undefined> {
+    this.alive();
+    const begun = performance.now();
+    const pruner = createPruner(options.prune ?? { method: 'none' });
+    const maxNewTokens = Math.min(...requests.map((request) => this.newTokenLimit(request, pruner, options.maxNewTokens)));
+    const endIds = new Set(this.generationConfig.eos_token_id ?? this.config.text_config.eos_token_id);
+    const leave = await this.queue.enter();
+    const pacer = new Pacer(options.signal);
+    const encoded: Encoded[] = [];
+    try {
+      await pacer.pause();
+      for (const request of requests) encoded.push(await this.encodeRequest(request, pruner, pacer, options.tap));
+      const encode = performance.now() - begun;
+      const context = { pruner, pacer, tap: options.tap, endIds, maxNewTokens, sampling: options };
+      const stream = generateTokens(this.llava, encoded.map(({ request }) => request), context);
+      let firstToken = 0;
+      let stopped: boolean | undefined;
+      try {
+        for (;;) {
+          const step = await stream.next(stopped);
+          firstToken ||= performance.now() - begun;
+          if (step.done) return withTiming(step.value, { begun, encode, firstToken });
+          stopped = yield step.value;
+        }
+      } finally {
+        await stream.return({ results: [], timing: { select: 0, prefill: 0 } });
+      }
+    } finally {
+      for (const one of encoded) one.free();
+      leave();
+    }
+  }
+
+  /** Frees the weights. Calls that still run fail; a second dispose does nothing. */
+  dispose(): void {
+    if (this.disposed) return;
+    this.disposed = true;
+    this.source.dispose();
+  }
+
+  /** @throws StateError `DISPOSED` */
+  protected alive(): void {
+    if (this.disposed) throw new StateError('DISPOSED', 'This model was disposed; load it again.');
+  }
+
+  private async encode(images: readonly PreparedImage[], pruners: readonly Pruner[], pacer: Pacer, tap?: Tap): Promise<EncodedImage[]> {
+    for (const [i, image] of images.entries()) {
+      if (image.pixelValues.isDisposed) throw new ImageError('IMAGE_DISPOSED', `The pixels of image ${i} were disposed. Prepare the image again.`);
+    }
+    const needs = pruners.map((pruner) => pruner.needs(this.llava.encoder));
+    return this.llava.encode(images, needs, { pacer, tap });
+  }
+
+  private async encodeRequest(request: TokenRequest, pruner: Pruner, pacer: Pacer, tap?: Tap): Promise<Encoded> {
+    const inputIds = checkedIds(request.inputIds, this.config.text_config.vocab_size);
+    if (request.images instanceof EncodedImages) {
+      return { request: { inputIds, images: request.images.images }, free() {} };
+    }
+    const images = request.images ? await this.encode(request.images, [pruner], pacer, tap) : [];
+    return { request: { inputIds, images }, free: () => disposeEncoded(images) };
+  }
+
+  /** Checks the context from shapes alone. */
+  private newTokenLimit({ inputIds, images }: TokenRequest, pruner: Pruner, asked: number | undefined): number {
+    const shapes =
+      images instanceof EncodedImages
+        ? images.images.map(({ grid, crops }) => ({ grid, crops: crops.length }))
+        : (images ?? []).map(({ grid, pixelValues }) => ({ grid, crops: pixelValues.shape[0] }));
+    const extra = (grid: PreparedImage['grid']) => this.llava.tokensPerCrop(grid) - grid.rows * grid.columns;
+    const visual = shapes.reduce(
+      (sum, { grid, crops }) => sum + crops * ((pruner.enteringTokens(grid.rows * grid.columns, this.llava.language.blocks.length)[0] ?? 0) + extra(grid)),
+      0,
+    );
+    const imageToken = this.config.model_type === 'llava' ? this.config.image_token_index : undefined;
+    const text = Array.from(inputIds).filter((id) => id !== imageToken).length;
+    const usual = this.generationConfig.max_new_tokens ?? 256;
+    return newTokenLimit(asked, usual, text + visual, this.config.text_config.max_position_embeddings);
+  }
+}
+
+interface Encoded {
+  readonly request: EncodedRequest;
+  /** Frees what was encoded for this call alone. */
+  free(): void;
+}
+
+/** @throws PromptError `BAD_TOKEN_ID` */
+function checkedIds(ids: TokenRequest['inputIds'], vocabulary: number): Int32Array {
+  for (const [i, id] of ids.entries()) {
+    if (!Number.isInteger(id) || id < 0 || id >= vocabulary) {
+      throw new PromptError('BAD_TOKEN_ID', `inputIds[${i}] is ${id}; the vocabulary has whole ids from 0 to ${vocabulary - 1}. Is this another model's tokenizer?`);
+    }
+  }
+  return Int32Array.from(ids);
+}
+
+function withTiming({ results, timing }: GeneratedAll, { begun, encode, firstToken }: { begun: number; encode: number; firstToken: number }): GenerateResult[] {
+  const total = performance.now() - begun;
+  return results.map((result) => ({ ...result, timing: { prepare: 0, encode, ...timing, firstToken, decode: total - firstToken, total } }));
+}
+
+function list<T>(value: T | readonly T[]): readonly T[] {
+  return Array.isArray(value) ? value : [value as T];
+}
