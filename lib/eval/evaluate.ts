@@ -1,6 +1,7 @@
-import { PromptError } from '../../layers/errors';
+import { ConfigError, PromptError } from '../../layers/errors';
 import type { PreparedImage, RgbImage } from '../image/types';
 import { disposeEncoded, type Llava } from '../llava';
+import type { VisionLanguageModel } from '../model';
 import { Pacer } from '../pacer';
 import { createPruner, type PruneOptions } from '../prune/registry';
 import { Random } from '../random';
@@ -12,10 +13,30 @@ import { firstTokens, sharePrompts } from './first_tokens';
 export interface EvaluatedModel {
   readonly llava: Llava;
   readonly imageToken: number;
-  prepare(image: RgbImage): PreparedImage;
+  prepare(image: RgbImage): Promise<PreparedImage>;
   /** Ids of the whole prompt up to the cue for the answer. */
   encodePrompt(question: string, withImage: boolean): Int32Array;
   decode(id: number): string;
+}
+
+/** A loaded model as an evaluation asks it: with its own image processor, chat template and tokenizer. @throws ConfigError for a language model alone */
+export function evaluatedModel(model: VisionLanguageModel): EvaluatedModel {
+  const { chatProcessor: chat } = model;
+  const { imageToken } = chat;
+  if (!imageToken) throw new ConfigError('NO_VISION', 'This model has no vision tower: it can not be asked about scenes.');
+  return {
+    llava: model.layers,
+    imageToken: imageToken.id,
+    async prepare(image) {
+      const [prepared] = await model.prepareImages([image]);
+      return prepared as PreparedImage;
+    },
+    encodePrompt(question, withImage) {
+      const text = { type: 'text' as const, text: question };
+      return chat.encode([{ role: 'user', content: withImage ? [{ type: 'image' }, text] : [text] }], withImage ? 1 : 0);
+    },
+    decode: (id) => chat.decode([id]),
+  };
 }
 
 /** One answered question. */
@@ -75,7 +96,7 @@ async function askScene(model: EvaluatedModel, scene: Scene, number: number, con
     throw new PromptError('NO_IMAGE_TOKEN', `The prompt of "${questions[0]?.text}" has no image token (${model.imageToken}).`);
   const blindEnds = questions.map(({ text }) => model.encodePrompt(text, false));
   const needs = conditions.map(({ prune }) => createPruner(prune?.(number) ?? NOTHING).needs(model.llava.encoder));
-  const prepared = model.prepare({ width: scene.size, height: scene.size, data: scene.pixels });
+  const prepared = await model.prepare({ width: scene.size, height: scene.size, data: scene.pixels });
   const encoded = await model.llava.encode([prepared], needs, { pacer }).finally(() => prepared.pixelValues.dispose());
   try {
     for (const { key, prune } of conditions) {

@@ -1,9 +1,15 @@
 import * as tf from '@tensorflow/tfjs';
 import { PromptError } from '../../layers/errors';
-import { prefill } from '../decoder';
+import type { KeyValueCache } from '../../layers/kv_cache';
+import type { BlockContext } from '../../layers/llama';
+import type { Segment } from '../../layers/tap';
+import type { Sequence } from '../decoder';
 import type { EncodedImage, Llava } from '../llava';
 import type { Pacer } from '../pacer';
 import type { Pruner } from '../prune/types';
+
+/** Large enough that its exponential is 0 in float32. */
+const HIDDEN = -1e9;
 
 /** Prompts that begin alike and speak of the same images: `start` ends with the last image token. */
 export interface SharedPrompts {
@@ -48,26 +54,85 @@ export async function firstTokens(
   }
   const { result, sequences } = await llava.prefill([{ inputIds: start, images }], { pruner, pacer });
   result.states.dispose();
-  const shared = sequences[0] as (typeof sequences)[number];
-  const inputs = ends.map((end) => ({ sequence: shared.fork(), states: llava.language.embed(end), visualRows: new Int32Array(0) }));
+  const [sequence] = sequences as [Sequence];
   try {
-    const answered = await prefill(llava.language, inputs, { pacer });
-    return await largestLogits(llava, answered.states, answered.segments);
+    const segments = segmentsOf(ends);
+    return await largestLogits(llava, await continueAll(llava, sequence, ends, segments, pacer), segments);
   } finally {
-    shared.dispose();
-    for (const { sequence, states } of inputs) {
-      sequence.dispose();
-      states.dispose();
-    }
+    sequence.dispose();
   }
 }
 
-/** Frees `states`. */
-async function largestLogits(
+function segmentsOf(ends: readonly Int32Array[]): Segment[] {
+  let start = 0;
+  return ends.map(({ length }) => {
+    const segment = { start, length };
+    start += length;
+    return segment;
+  });
+}
+
+/**
+ * Runs several continuations of one sequence as if each stood alone behind it: their rows are packed, a mask hides each from the others,
+ * and the position ids of each begin anew. The sequence's caches are of no use afterwards. -> states after the last block [R, D]
+ */
+async function continueAll(
   llava: Llava,
-  states: tf.Tensor2D,
-  segments: readonly { readonly start: number; readonly length: number }[],
-): Promise<Int32Array> {
+  sequence: Sequence,
+  ends: readonly Int32Array[],
+  segments: readonly Segment[],
+  pacer: Pacer,
+): Promise<tf.Tensor2D> {
+  const { language } = llava;
+  const rows = segments.reduce((sum, { length }) => sum + length, 0);
+  let states = language.embed(Int32Array.from(ends.flatMap((end) => [...end])));
+  let shared: { held: number; context: BlockContext } | undefined;
+  try {
+    for (const [k, block] of language.blocks.entries()) {
+      const cache = sequence.caches[k] as KeyValueCache;
+      const first = sequence.nextPosition(k);
+      if (!shared || shared.held !== cache.length || shared.context.positions[0] !== first) {
+        disposeContext(shared?.context);
+        const positions = Int32Array.from(segments.flatMap(({ length }) => Array.from({ length }, (_, i) => first + i)));
+        const masks = [blockMask(segments, rows, cache.length)];
+        shared = {
+          held: cache.length,
+          context: { segments: [{ start: 0, length: rows }], positions, masks, rotary: language.rotary.table(positions) },
+        };
+      }
+      const next = block.apply(states, shared.context, [cache]);
+      states.dispose();
+      states = next;
+      await pacer.pause();
+    }
+    return states;
+  } catch (error) {
+    states.dispose();
+    throw error;
+  } finally {
+    disposeContext(shared?.context);
+  }
+}
+
+/** [rows, held + rows]: each row sees all that is held, and of the new rows those of its own segment up to itself. */
+function blockMask(segments: readonly Segment[], rows: number, held: number): tf.Tensor2D {
+  const width = held + rows;
+  const mask = new Float32Array(rows * width);
+  for (const { start, length } of segments) {
+    for (let row = start; row < start + length; row++) {
+      mask.fill(HIDDEN, row * width + held, row * width + held + start);
+      mask.fill(HIDDEN, row * width + held + row + 1, (row + 1) * width);
+    }
+  }
+  return tf.tensor2d(mask, [rows, width]);
+}
+
+function disposeContext(context: BlockContext | undefined): void {
+  tf.dispose([...(context?.masks ?? []), context?.rotary.cos, context?.rotary.sin].filter((value) => value !== undefined));
+}
+
+/** Frees `states`. */
+async function largestLogits(llava: Llava, states: tf.Tensor2D, segments: readonly Segment[]): Promise<Int32Array> {
   const best = tf.tidy(() => {
     const last = tf.tensor1d(
       segments.map(({ start, length }) => start + length - 1),

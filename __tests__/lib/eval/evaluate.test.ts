@@ -12,10 +12,10 @@ import {
 } from '../../../lib/eval';
 import { firstTokens, sharePrompts } from '../../../lib/eval/first_tokens';
 import { disposeEncoded } from '../../../lib/llava';
-import type { TokenModel } from '../../../lib/model';
 import { Pacer } from '../../../lib/pacer';
 import { createPruner, type PruneOptions } from '../../../lib/prune/registry';
 import { encodeQuestion, generateScene, HELD_OUT_SEEDS, QUESTION_TYPES, VOCABULARY } from '../../../lib/scenes';
+import type { TokenModel } from '../../../lib/token_model';
 import { useBackend, withoutLeaks } from '../../support/backends';
 import { disposeImages, fixtureImages, fixtureModel } from '../../support/fixture_model';
 
@@ -34,7 +34,7 @@ beforeAll(async () => {
   evaluated = {
     llava: model.layers,
     imageToken,
-    prepare: ({ data }) => {
+    prepare: async ({ data }) => {
       const [first, second] = fixtureImages('tiny-llava-hf', 2);
       const [used, other] = (data[0] as number) % 2 === 0 ? [first, second] : [second, first];
       disposeImages([other!]);
