@@ -3,7 +3,7 @@ export class Pacer {
   private last = performance.now();
 
   constructor(
-    private readonly signal?: AbortSignal,
+    private readonly signal?: AbortSignal | undefined,
     private readonly interval = 30,
   ) {}
 

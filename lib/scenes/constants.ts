@@ -16,9 +16,9 @@ export const MAX_PATCHES = 40;
 export const SHAPES = ['circle', 'square', 'triangle', 'diamond', 'cross', 'ring', 'star'] as const;
 export const LETTERS = ['A', 'C', 'E', 'H', 'K', 'T', 'X', 'Z'] as const;
 export const COLOURS = ['red', 'green', 'blue', 'yellow', 'purple', 'cyan', 'orange', 'white'] as const;
-export const KINDS = [...SHAPES, 'letter'] as const;
+export const KINDS: readonly [...typeof SHAPES, 'letter'] = [...SHAPES, 'letter'];
 /** What a patch can show: class 0 is background, class i + 1 is `SYMBOLS[i]`. */
-export const SYMBOLS = [...SHAPES, ...LETTERS] as const;
+export const SYMBOLS: readonly [...typeof SHAPES, ...typeof LETTERS] = [...SHAPES, ...LETTERS];
 
 export type Shape = (typeof SHAPES)[number];
 export type Letter = (typeof LETTERS)[number];
