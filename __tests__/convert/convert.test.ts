@@ -220,4 +220,4 @@ it('runs from source through ts-node', async () => {
   expect(await readdir(to)).toContain('model.safetensors.index.json');
   const failing = run(process.execPath, args, { cwd: root });
   await expect(failing).rejects.toMatchObject({ code: 1, stderr: expect.stringContaining('TARGET_EXISTS: ') });
-}, 180000); // two compilations, on a machine that may be busy
+}, 300000); // two compilations, on a machine that may be busy
