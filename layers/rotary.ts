@@ -75,7 +75,9 @@ function turned(x: tf.Tensor2D, headDim: number, cos: tf.Tensor3D, sin: tf.Tenso
 /** Every step is rounded to float32 where torch rounds it: at long positions one unit in the last place of a frequency is visible. */
 function scaledFrequencies(headDim: number, parameters: RopeParameters): Float32Array {
   const { fround } = Math;
-  return Float32Array.from({ length: headDim / 2 }, (_, i) => scaled(fround(1 / fround(parameters.rope_theta ** fround((2 * i) / headDim))), parameters));
+  return Float32Array.from({ length: headDim / 2 }, (_, i) =>
+    scaled(fround(1 / fround(parameters.rope_theta ** fround((2 * i) / headDim))), parameters),
+  );
 }
 
 function scaled(frequency: number, parameters: RopeParameters): number {

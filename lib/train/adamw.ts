@@ -104,12 +104,12 @@ export class AdamW {
 
   private scatter(): void {
     const parts = tf.split(this.values, [...this.sizes]);
-    this.trainables.forEach(({ variable }, i) => variable.assign(tf.reshape(parts[i] as tf.Tensor, variable.shape)));
+    for (const [i, { variable }] of this.trainables.entries()) variable.assign(tf.reshape(parts[i] as tf.Tensor, variable.shape));
   }
 }
 
 /** Linear warm-up over the first `warmUp` of the run, then a half cosine to zero. `progress` runs from 0 to 1. */
 export function cosineRate(peak: number, progress: number, warmUp: number): number {
   if (progress < warmUp) return (peak * progress) / warmUp;
-  return peak * 0.5 * (1 + Math.cos((Math.PI * Math.min(1, (progress - warmUp) / (1 - warmUp)))));
+  return peak * 0.5 * (1 + Math.cos(Math.PI * Math.min(1, (progress - warmUp) / (1 - warmUp))));
 }

@@ -5,14 +5,14 @@
 import { spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
-import { Command, InvalidArgumentError } from 'commander';
 import * as tf from '@tensorflow/tfjs';
+import { Command, InvalidArgumentError } from 'commander';
 import { BackendError, ConfigError, StateError, VisPrunerError } from '../../layers/errors';
 import { loadNative } from '../backend/native/load_node';
 import { AdamW } from './adamw';
+import { DecoderModel } from './decoder_model';
 import { exportModel } from './export_node';
 import { type LoopOptions, type Position, type Stage, train } from './loop';
-import { DecoderModel } from './decoder_model';
 import { DECODER_INITIAL, PROJECTOR_PATH, VISION_INITIAL } from './recipe';
 import { Stage0 } from './stage0';
 import { Stage1 } from './stage1';
@@ -37,6 +37,9 @@ const DEFAULT_MINUTES = 50;
 /** Two minutes or so: the projector is small and its target is given. */
 const ALIGNMENT_STEPS = 400;
 
+/** Where a continued stage 1 starts to count its scenes, behind those of the first run. */
+const FRESH_SCENES = 1 << 22;
+
 interface Options {
   readonly stage: string;
   readonly minutes?: number;
@@ -49,6 +52,7 @@ interface Options {
   readonly subsets: boolean;
   readonly out: string;
   readonly align: number;
+  readonly from?: string;
 }
 
 function positive(text: string): number {
@@ -61,11 +65,12 @@ async function runStage1(options: Options, loop: LoopOptions, signal: AbortSigna
   const file = path.join(options.folder, 'stage1.safetensors');
   const source = new VariableSource(VISION_INITIAL, 1);
   const model = new VisionModel(source.parameters);
+  if (options.from !== undefined) source.import(await readArrays(options.from));
   const optimizer = new AdamW(source.trainables);
   const data = new Stage1(model, optimizer, { overfit: options.overfit });
   const found = options.resume ? await restoreState(file, source, optimizer) : undefined;
   const position: Position = found?.position ?? { seconds: 0, steps: 0 };
-  data.cursor = found?.cursor ?? 0;
+  data.cursor = found?.cursor ?? (options.from === undefined ? 0 : FRESH_SCENES);
   const stage: Stage = {
     name: 'stage1',
     optimizer,
@@ -105,7 +110,8 @@ async function runStage2(options: Options, loop: LoopOptions, signal: AbortSigna
   const file = path.join(options.folder, options.subsets ? 'stage2.safetensors' : 'stage2-all-tokens.safetensors');
   const before = (stage: string) => {
     const found = path.join(options.folder, `${stage}.safetensors`);
-    if (!fs.existsSync(found)) throw new StateError('STAGE_MISSING', `Stage 2 starts from ${found}, which is not there. Run --stage ${stage.slice(-1)} first.`);
+    if (!fs.existsSync(found))
+      throw new StateError('STAGE_MISSING', `Stage 2 starts from ${found}, which is not there. Run --stage ${stage.slice(-1)} first.`);
     return readArrays(found);
   };
   const visionSource = new VariableSource(VISION_INITIAL, 1);
@@ -116,6 +122,7 @@ async function runStage2(options: Options, loop: LoopOptions, signal: AbortSigna
   const model = new DecoderModel(source.parameters);
   source.import(new Map([...stage0].filter(([name]) => !name.startsWith(PROJECTOR_PATH))));
   await standardiseProjector(source, vision);
+  if (options.from !== undefined) source.import(await readArrays(options.from));
   const symbolic = symbolicTable(stage0.get('symbolic.weight') as { shape: readonly number[]; data: Float32Array });
   const data = new Stage2(model, vision, symbolic, { subsets: options.subsets, overfit: options.overfit });
   const aligned = new AdamW(source.trainables.filter(({ name }) => name.startsWith(PROJECTOR_PATH)));
@@ -132,7 +139,7 @@ async function runStage2(options: Options, loop: LoopOptions, signal: AbortSigna
   const optimizer = () => new AdamW(source.trainables);
   let both = optimizer();
   const found = options.resume ? await restoreState(file, source, both) : undefined;
-  if (!found) {
+  if (!found && options.from === undefined) {
     both.dispose();
     await train(alignment, { seconds: 0, steps: 0 }, { ...loop, minutes: undefined, steps: options.align, logEvery: 50 }, signal);
     both = optimizer(); // it holds the values that it starts from
@@ -169,6 +176,7 @@ async function main(): Promise<void> {
     .option('--overfit <n>', 'train on the first n scenes only', positive)
     .option('--folder <path>', 'where checkpoints and logs go', 'runs/train')
     .option('--threads <n>', 'threads of one operation', positive, 1)
+    .option('--from <state>', 'start a stage, with a schedule of its own, from the values in this state')
     .option('--align <steps>', 'steps of stage 2 in which the projector alone learns', positive, ALIGNMENT_STEPS)
     .option('--out <path>', 'where the finished model goes', 'weights/vispruner-tiny')
     .option('--no-subsets', 'stage 2 always sees all visual tokens')

@@ -56,7 +56,7 @@ export class DecoderModel {
     const best = tf.tidy(() => tf.argMax(this.logits(visual, batch), 1));
     const answers = await best.data();
     best.dispose();
-    batch.types.forEach((type, i) => tally.add(type, answers[i] === batch.targets[i]));
+    for (const [i, type] of batch.types.entries()) tally.add(type, answers[i] === batch.targets[i]);
   }
 
   dispose(): void {
@@ -105,5 +105,4 @@ export class Tally {
     const mean = shares.reduce((a, b) => a + b, 0) / shares.length;
     return `mean ${(100 * mean).toFixed(1)} ${QUESTION_TYPES.map((type, i) => `${type} ${(100 * (shares[i] as number)).toFixed(1)}`).join(' ')} end ${(100 * this.share('end')).toFixed(1)}`;
   }
-
 }

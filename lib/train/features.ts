@@ -2,9 +2,9 @@ import * as tf from '@tensorflow/tfjs';
 import type { Random } from '../random';
 import { PATCH_COUNT } from '../scenes/constants';
 import { generateScene, type SceneLayout } from '../scenes/generate';
+import { WIDTH } from './recipe';
 import { allPatchRows } from './vision_batch';
 import type { VisionModel } from './vision_model';
-import { WIDTH } from './recipe';
 
 /** A scene as the frozen encoder sees it. */
 export interface SeenScene {
@@ -39,7 +39,10 @@ export class FeatureStore {
   }
 
   private async add(count: number): Promise<SeenScene[]> {
-    const scenes = await encodeScenes(this.vision, Array.from({ length: count }, (_, i) => this.firstSeed + this.seen.length + i));
+    const scenes = await encodeScenes(
+      this.vision,
+      Array.from({ length: count }, (_, i) => this.firstSeed + this.seen.length + i),
+    );
     this.seen.push(...scenes);
     return scenes;
   }

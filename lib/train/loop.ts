@@ -47,8 +47,7 @@ export async function train(stage: Stage, position: Position, options: LoopOptio
   let lastEvaluation = performance.now();
   let losses: number[] = [];
   let sinceLog = { steps: position.steps, seconds: position.seconds };
-  const progressNow = () =>
-    options.steps === undefined ? position.seconds / ((options.minutes as number) * 60) : position.steps / options.steps;
+  const progressNow = () => (options.steps === undefined ? position.seconds / ((options.minutes as number) * 60) : position.steps / options.steps);
   while (progressNow() < 1 && !signal.aborted) {
     const start = performance.now();
     const progress = progressNow();
@@ -67,11 +66,16 @@ export async function train(stage: Stage, position: Position, options: LoopOptio
     position.steps++;
     position.seconds += (performance.now() - start) / 1000;
     losses.push(loss);
-    if (!Number.isFinite(loss)) throw new Error(`Stage ${stage.name}: the loss is ${loss} at step ${position.steps}; lower the learning rate and go on from the last checkpoint with --resume.`);
+    if (!Number.isFinite(loss))
+      throw new Error(
+        `Stage ${stage.name}: the loss is ${loss} at step ${position.steps}; lower the learning rate and go on from the last checkpoint with --resume.`,
+      );
     if (position.steps % options.logEvery === 0) {
       const mean = losses.reduce((a, b) => a + b, 0) / losses.length;
       const pace = (position.seconds - sinceLog.seconds) / (position.steps - sinceLog.steps);
-      options.log(`${stage.name} step ${position.steps} ${(100 * progress).toFixed(1)}% loss ${mean.toFixed(4)} gradient ${gradient.toFixed(2)} ${pace.toFixed(2)} s/step tensors ${tf.memory().numTensors}`);
+      options.log(
+        `${stage.name} step ${position.steps} ${(100 * progress).toFixed(1)}% loss ${mean.toFixed(4)} gradient ${gradient.toFixed(2)} ${pace.toFixed(2)} s/step tensors ${tf.memory().numTensors}`,
+      );
       losses = [];
       sinceLog = { ...position };
     }

@@ -120,4 +120,3 @@ export function packPositions(visual: number): Int32Array {
     return row - slot.start;
   });
 }
-

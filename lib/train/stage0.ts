@@ -3,7 +3,7 @@ import type { Matrix, Parameters } from '../../layers/parameters';
 import { Random } from '../random';
 import { TRAINING_SEEDS, VALIDATION_SEEDS } from '../scenes/constants';
 import { layoutScene } from '../scenes/generate';
-import { DecoderModel, Tally } from './decoder_model';
+import { type DecoderModel, Tally } from './decoder_model';
 import type { MicroBatch } from './loop';
 import { questionBatch } from './questions_batch';
 import { WIDTH } from './recipe';

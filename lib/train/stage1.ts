@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs';
+import { Random } from '../random';
 import { PATCH_COUNT, TRAINING_SEEDS, VALIDATION_SEEDS } from '../scenes/constants';
 import { generateScene } from '../scenes/generate';
-import { Random } from '../random';
 import type { AdamW } from './adamw';
 import type { MicroBatch } from './loop';
 import { visionBatch } from './vision_batch';

@@ -50,12 +50,22 @@ export class Stage2 {
   async nextAlignment(): Promise<MicroBatch> {
     const random = new Random(this.cursor++, 8);
     const scenes = await this.store.draw(IMAGES, IMAGES, random);
-    const features = gatherFeatures(scenes, scenes.map(() => EVERY_PATCH));
-    const wanted = tf.tidy(() => tf.matMul(describePatches(scenes.map(({ layout }) => layout), scenes.map(() => EVERY_PATCH)), this.symbolic));
+    const features = gatherFeatures(
+      scenes,
+      scenes.map(() => EVERY_PATCH),
+    );
+    const wanted = tf.tidy(() =>
+      tf.matMul(
+        describePatches(
+          scenes.map(({ layout }) => layout),
+          scenes.map(() => EVERY_PATCH),
+        ),
+        this.symbolic,
+      ),
+    );
     const objects = scenes.flatMap(({ layout }) => Array.from(layout.patchLabels.symbol, (symbol) => (symbol > 0 ? 1 : GROUND_WEIGHT)));
     const weights = tf.tensor2d(objects, [objects.length, 1]);
-    const loss = () =>
-      tf.tidy(() => tf.mean(tf.mul(tf.square(tf.sub(this.model.projector.apply(features), wanted)), weights)) as tf.Scalar);
+    const loss = () => tf.tidy(() => tf.mean(tf.mul(tf.square(tf.sub(this.model.projector.apply(features), wanted)), weights)) as tf.Scalar);
     return { loss, dispose: () => tf.dispose([features, wanted, weights]) };
   }
 
@@ -65,8 +75,14 @@ export class Stage2 {
     const images = all ? IMAGES_WITH_ALL : IMAGES;
     const scenes = await this.store.draw(images, images * FRESH_SHARE, random);
     const count = all ? PATCH_COUNT : random.pick(COUNTS);
-    const features = gatherFeatures(scenes, scenes.map(({ layout }) => randomSubset(layout, count, random)));
-    const batch = questionBatch(scenes.map(({ layout }) => layout), random);
+    const features = gatherFeatures(
+      scenes,
+      scenes.map(({ layout }) => randomSubset(layout, count, random)),
+    );
+    const batch = questionBatch(
+      scenes.map(({ layout }) => layout),
+      random,
+    );
     const loss = () => tf.tidy(() => this.model.loss(this.model.projector.apply(features), batch));
     return { loss, dispose: () => features.dispose() };
   }
@@ -76,16 +92,31 @@ export class Stage2 {
     const count = Math.min(EVALUATED, this.options.overfit ?? EVALUATED);
     if (!this.validation) {
       this.validation = [];
-      for (let i = 0; i < count; i += 8) this.validation.push(...(await encodeScenes(this.vision, Array.from({ length: 8 }, (_, k) => first + i + k))));
+      for (let i = 0; i < count; i += 8)
+        this.validation.push(
+          ...(await encodeScenes(
+            this.vision,
+            Array.from({ length: 8 }, (_, k) => first + i + k),
+          )),
+        );
     }
     const all = new Tally();
     const some = new Tally();
     for (let start = 0; start < count; start += 8) {
       const scenes = this.validation.slice(start, start + 8);
       const random = new Random(start, 10);
-      const batch = questionBatch(scenes.map(({ layout }) => layout), random);
-      for (const [tally, patches] of [[all, PATCH_COUNT], [some, 59]] as const) {
-        const features = gatherFeatures(scenes, scenes.map(({ layout }) => randomSubset(layout, patches, random)));
+      const batch = questionBatch(
+        scenes.map(({ layout }) => layout),
+        random,
+      );
+      for (const [tally, patches] of [
+        [all, PATCH_COUNT],
+        [some, 59],
+      ] as const) {
+        const features = gatherFeatures(
+          scenes,
+          scenes.map(({ layout }) => randomSubset(layout, patches, random)),
+        );
         const visual = this.model.projector.apply(features);
         await this.model.score(visual, batch, tally);
         tf.dispose([features, visual]);
@@ -100,9 +131,15 @@ export class Stage2 {
  * (the ground's are several times larger than the objects').
  */
 export async function standardiseProjector(source: VariableSource, vision: VisionModel): Promise<void> {
-  const scenes = await encodeScenes(vision, Array.from({ length: 32 }, (_, i) => FIRST_SEED + i));
+  const scenes = await encodeScenes(
+    vision,
+    Array.from({ length: 32 }, (_, i) => FIRST_SEED + i),
+  );
   const moments = tf.tidy(() => {
-    const features = gatherFeatures(scenes, scenes.map(() => EVERY_PATCH));
+    const features = gatherFeatures(
+      scenes,
+      scenes.map(() => EVERY_PATCH),
+    );
     const { mean, variance } = tf.moments(features, 0);
     return tf.stack([mean, tf.rsqrt(tf.add(variance, 1e-3))]);
   });
@@ -121,7 +158,12 @@ export async function standardiseProjector(source: VariableSource, vision: Visio
     }
     bias.data[out] = -shift;
   }
-  source.import(new Map([[`${PROJECTOR_PATH}.linear_1.weight`, weight], [`${PROJECTOR_PATH}.linear_1.bias`, bias]]));
+  source.import(
+    new Map([
+      [`${PROJECTOR_PATH}.linear_1.weight`, weight],
+      [`${PROJECTOR_PATH}.linear_1.bias`, bias],
+    ]),
+  );
 }
 
 /** Stage 0's table, as [columns, D]. */

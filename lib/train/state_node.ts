@@ -17,7 +17,12 @@ export async function saveState(file: string, source: VariableSource, optimizer:
   const own = [...tensors.values()];
   tensors.set(MOMENTS, optimizer.state.moments);
   tensors.set(SQUARES, optimizer.state.squares);
-  const metadata = { seconds: String(position.seconds), steps: String(position.steps), optimizer_steps: String(optimizer.steps), cursor: String(cursor) };
+  const metadata = {
+    seconds: String(position.seconds),
+    steps: String(position.steps),
+    optimizer_steps: String(optimizer.steps),
+    cursor: String(cursor),
+  };
   try {
     await writeSafetensors(file, tensors, metadata);
   } finally {
@@ -42,7 +47,11 @@ export async function readArrays(file: string): Promise<NamedArrays> {
 }
 
 /** Restores what `saveState` wrote. @returns where the stage was, or undefined without such a file. */
-export async function restoreState(file: string, source: VariableSource, optimizer: AdamW): Promise<{ position: Position; cursor: number } | undefined> {
+export async function restoreState(
+  file: string,
+  source: VariableSource,
+  optimizer: AdamW,
+): Promise<{ position: Position; cursor: number } | undefined> {
   if (!fs.existsSync(file)) return undefined;
   source.import(await readArrays(file));
   const opened = await readSafetensors(file);

@@ -44,8 +44,9 @@ export function randomSubset({ patchLabels: labels }: SceneLayout, count: number
   if (count >= PATCH_COUNT) return EVERY_PATCH;
   const boost = random.between(0, 0.8);
   const keys = Float64Array.from({ length: PATCH_COUNT }, (_, p) => {
+    const extra = labels.symbol[p] === 0 ? 0 : boost;
     const kept = centres > 0 && labels.isCentre[p] === 1 && random.chance(centres);
-    return random.uniform() + (kept ? 2 : labels.symbol[p] !== 0 ? boost : 0);
+    return random.uniform() + (kept ? 2 : extra);
   });
   const order = Array.from(keys.keys()).sort((a, b) => (keys[b] as number) - (keys[a] as number));
   return Int32Array.from(order.slice(0, count)).sort();

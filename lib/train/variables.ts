@@ -62,7 +62,10 @@ export class VariableSource {
       const found = arrays.get(name);
       if (!found) continue;
       if (found.shape.join() !== shape.join()) {
-        throw new ConfigError('TRAIN_SHAPE', `The saved tensor ${name} has shape [${found.shape.join(', ')}], the model wants [${shape.join(', ')}]. It is from another configuration: start without --resume.`);
+        throw new ConfigError(
+          'TRAIN_SHAPE',
+          `The saved tensor ${name} has shape [${found.shape.join(', ')}], the model wants [${shape.join(', ')}]. It is from another configuration: start without --resume.`,
+        );
       }
       tf.tidy(() => {
         const value = tf.tensor(found.data, kind === 'matrix' ? [...shape].reverse() : [...shape]);

@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs';
+import type { Random } from '../random';
 import { COLOURS, KINDS, PATCH_COUNT, PATCH_SIZE, SCENE_SIZE, SYMBOLS } from '../scenes/constants';
 import type { Scene } from '../scenes/generate';
-import type { Random } from '../random';
 import { PIXEL_MEAN, PIXEL_STD } from '../scenes/tokenizer';
 
 const PATCH_VALUES = 3 * PATCH_SIZE * PATCH_SIZE;
@@ -64,7 +64,7 @@ export function patchRows(scene: Scene, places: Int32Array, target: Float32Array
 export function allPatchRows(scenes: readonly Scene[]): tf.Tensor2D {
   const rows = new Float32Array(scenes.length * PATCH_COUNT * PATCH_VALUES);
   const places = Int32Array.from({ length: PATCH_COUNT }, (_, i) => i);
-  scenes.forEach((scene, i) => patchRows(scene, places, rows, i * PATCH_COUNT * PATCH_VALUES));
+  for (const [i, scene] of scenes.entries()) patchRows(scene, places, rows, i * PATCH_COUNT * PATCH_VALUES);
   return tf.tensor2d(rows, [scenes.length * PATCH_COUNT, PATCH_VALUES]);
 }
 

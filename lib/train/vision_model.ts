@@ -48,7 +48,9 @@ class Heads {
     this.patchNorm = new LayerNorm(parameters.at('patch_norm'), WIDTH, 1e-5);
     this.patch = new Linear(parameters.at('patch'), WIDTH, PATCH_OUTPUTS, { bias: true });
     const each = ['feature_block', 'last_block'];
-    this.classNorms = each.map((name) => new LayerNorm(name === 'last_block' ? parameters.at('last_norm') : parameters.at('feature_norm'), WIDTH, 1e-5));
+    this.classNorms = each.map(
+      (name) => new LayerNorm(name === 'last_block' ? parameters.at('last_norm') : parameters.at('feature_norm'), WIDTH, 1e-5),
+    );
     this.classes = each.map((name) => new Linear(parameters.at(name), WIDTH, CLASS_TARGETS + COUNT_CLASSES, { bias: true }));
   }
 
@@ -70,7 +72,10 @@ export class VisionModel {
   private readonly heads: Heads;
 
   constructor(parameters: Parameters) {
-    this.encoder = new ClipVision(VISION_PATH.split('.').reduce((scope, name) => scope.at(name), parameters), VISION_SHAPE);
+    this.encoder = new ClipVision(
+      VISION_PATH.split('.').reduce((scope, name) => scope.at(name), parameters),
+      VISION_SHAPE,
+    );
     this.heads = new Heads(parameters.at('heads'));
   }
 

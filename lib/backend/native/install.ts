@@ -46,7 +46,10 @@ function requireProgram(command: string, args: readonly string[], advice: string
 function nodeHeaders(): string {
   const folder = path.join(path.dirname(path.dirname(fs.realpathSync(process.execPath))), 'include', 'node');
   if (!fs.existsSync(path.join(folder, 'node_api.h'))) {
-    throw new BackendError('NATIVE_INSTALL', `Node's headers are not at ${folder}. Use Node from nodejs.org's archive, or install your distribution's headers (Debian: libnode-dev) and link them there.`);
+    throw new BackendError(
+      'NATIVE_INSTALL',
+      `Node's headers are not at ${folder}. Use Node from nodejs.org's archive, or install your distribution's headers (Debian: libnode-dev) and link them there.`,
+    );
   }
   return folder;
 }
@@ -57,7 +60,12 @@ function fetchTensorflow(root: string): void {
   const scratch = fs.mkdtempSync(path.join(os.tmpdir(), 'vispruner-native-'));
   try {
     const pip = ['-m', 'pip', 'download', '--quiet', '--no-deps', '--only-binary=:all:', '-d', scratch, `tensorflow-cpu==${TENSORFLOW}`];
-    run(`Download tensorflow-cpu ${TENSORFLOW} (270 MB)`, 'python3', pip, 'Check the network and that this Python has a wheel of that version (3.10 to 3.13, x86-64 Linux).');
+    run(
+      `Download tensorflow-cpu ${TENSORFLOW} (270 MB)`,
+      'python3',
+      pip,
+      'Check the network and that this Python has a wheel of that version (3.10 to 3.13, x86-64 Linux).',
+    );
     const wheel = fs.readdirSync(scratch).find((name) => name.endsWith('.whl'));
     if (wheel === undefined) throw new BackendError('NATIVE_INSTALL', `pip downloaded no wheel into ${scratch}.`);
     run('Extract TensorFlow', 'python3', ['-c', EXTRACT, path.join(scratch, wheel), root], 'Check that 0.9 GB of disk are free.');
@@ -70,7 +78,7 @@ function fetchTensorflow(root: string): void {
 function fetchTfjsNode(root: string): void {
   if (!fs.existsSync(path.join(root, 'node_modules', '@tensorflow', 'tfjs-node', 'binding'))) {
     const args = ['install', '--ignore-scripts', '--no-audit', '--no-fund', '--prefix', root, `@tensorflow/tfjs-node@${TFJS_NODE}`];
-    run(`Install @tensorflow/tfjs-node ${TFJS_NODE}`, 'npm', args, 'Check the network and npm\'s registry setting.');
+    run(`Install @tensorflow/tfjs-node ${TFJS_NODE}`, 'npm', args, "Check the network and npm's registry setting.");
   }
   const scope = path.join(root, 'node_modules', '@tensorflow');
   for (const name of fs.readdirSync(scope)) {
@@ -85,14 +93,28 @@ function compileBinding(root: string): void {
   const includes = [nodeHeaders(), tfjsNode, path.join(tensorflow, 'include')].map((folder) => `-I${folder}`);
   const sources = ['binding/tfjs_backend.cc', 'binding/tfjs_binding.cc'];
   const libraries = [`-L${tensorflow}`, '-l:libtensorflow_cc.so.2', '-l:libtensorflow_framework.so.2', `-Wl,-rpath,${tensorflow}`];
-  const args = ['-O2', '-shared', '-fPIC', '-std=c++17', '-DNAPI_VERSION=8', ...includes, ...sources, '-o', 'lib/napi-v8/tfjs_binding.node', ...libraries];
+  const args = [
+    '-O2',
+    '-shared',
+    '-fPIC',
+    '-std=c++17',
+    '-DNAPI_VERSION=8',
+    ...includes,
+    ...sources,
+    '-o',
+    'lib/napi-v8/tfjs_binding.node',
+    ...libraries,
+  ];
   run('Compile the binding', 'g++', args, 'Check that g++ is version 9 or later.', tfjsNode);
 }
 
 async function main(): Promise<void> {
   const root = path.resolve('.native');
   if (process.platform !== 'linux' || process.arch !== 'x64') {
-    throw new BackendError('NATIVE_INSTALL', `This script knows Linux on x86-64 only; this machine is ${process.platform} on ${process.arch}. The wasm backend works everywhere.`);
+    throw new BackendError(
+      'NATIVE_INSTALL',
+      `This script knows Linux on x86-64 only; this machine is ${process.platform} on ${process.arch}. The wasm backend works everywhere.`,
+    );
   }
   requireProgram('g++', ['--version'], 'Install a C++ compiler (Debian: apt-get install g++).');
   requireProgram('python3', ['-m', 'pip', '--version'], 'Install Python 3 with pip (Debian: apt-get install python3-pip).');

@@ -67,21 +67,26 @@ export function loadNative(): typeof tf | undefined {
   mendUtil();
   process.env.TF_CPP_MIN_LOG_LEVEL ??= '2';
   const production = tf.env().getBool('PROD');
-  const previous = tf.getBackend();
   try {
     tf.env().set('IS_TEST', true); // tfjs-node prints its banner unless a test runs
     local(entry);
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message.split('\n')[0] : String(cause);
-    throw new BackendError('NATIVE_LOAD', `tfjs-node is at ${entry} but does not load: ${reason}. Build it again with "npm run native", or remove that folder to use wasm.`, { cause });
+    throw new BackendError(
+      'NATIVE_LOAD',
+      `tfjs-node is at ${entry} but does not load: ${reason}. Build it again with "npm run native", or remove that folder to use wasm.`,
+      { cause },
+    );
   } finally {
     tf.env().set('IS_TEST', false);
     tf.env().set('PROD', production);
   }
   if (tf.findBackendFactory('tensorflow') === null) {
-    throw new BackendError('NATIVE_TWO_TFJS', `tfjs-node at ${entry} uses a tfjs of its own, so its backend is not visible here. Remove the other @tensorflow folders beside it (npm run native does).`);
+    throw new BackendError(
+      'NATIVE_TWO_TFJS',
+      `tfjs-node at ${entry} uses a tfjs of its own, so its backend is not visible here. Remove the other @tensorflow folders beside it (npm run native does).`,
+    );
   }
-  void previous;
   return tf;
 }
 
