@@ -9,8 +9,8 @@ import assert from 'node:assert/strict';
 import * as tf from '@tensorflow/tfjs';
 import {
   buildModel,
-  type ClipVisionShape,
   ClipVision,
+  type ClipVisionShape,
   causalMask,
   float32Factory,
   Linear,
@@ -72,7 +72,10 @@ async function smallLayers(): Promise<void> {
   const projected = linear.apply(normed);
   const size = tf.tidy(() => tf.sqrt(tf.mean(tf.square(normed), 1))); // [5]
   console.log(`RmsNorm then Linear: [${rows.shape}] -> [${projected.shape}]`);
-  assert.ok((await size.data()).every((value) => Math.abs(value - 1) < 1e-3), 'a normed row has root-mean-square 1');
+  assert.ok(
+    (await size.data()).every((value) => Math.abs(value - 1) < 1e-3),
+    'a normed row has root-mean-square 1',
+  );
   tf.dispose([rows, normed, projected, size]);
   source.dispose();
 }
@@ -98,7 +101,10 @@ async function imageToTokens(): Promise<void> {
   const kept = await visPruner(features, attention, { tokens: 16, importantRatio: 0.5 });
   const tokens = tf.tidy(() => projector.apply(tf.gather(features, tf.tensor1d(kept, 'int32')))); // [16, D]
   console.log(`ClipVision, VisPruner, Projector: ${features.shape[0]} patches -> [${tokens.shape}], kept ${kept.slice(0, 6).join(', ')}, ...`);
-  assert.ok(kept.every((index, i) => i === 0 || index > (kept[i - 1] ?? 0)), 'kept patches are ascending');
+  assert.ok(
+    kept.every((index, i) => i === 0 || index > (kept[i - 1] ?? 0)),
+    'kept patches are ascending',
+  );
   tf.dispose([pixels, states, attention, features, tokens]);
   source.dispose();
 }
@@ -142,11 +148,20 @@ async function decoderWithCache(): Promise<void> {
 /** All of it as one model, from a configuration as config.json holds it. */
 async function wholeModel(): Promise<void> {
   const model = await buildModel(
-    { model_type: 'llava', image_token_index: IMAGE_TOKEN, vision_feature_layer: -2, vision_config: vision, text_config: { ...text, model_type: 'llama' } },
+    {
+      model_type: 'llava',
+      image_token_index: IMAGE_TOKEN,
+      vision_feature_layer: -2,
+      vision_config: vision,
+      text_config: { ...text, model_type: 'llama' },
+    },
     { seed: 7 },
   );
   const pixelValues = tf.randomNormal<tf.Rank.R4>([1, 56, 56, 3], 0, 1, 'float32', 2);
-  const request = { inputIds: [1, 17, IMAGE_TOKEN, 42, 5], images: [{ pixelValues, originalSize: { width: 56, height: 56 }, grid: { rows: 8, columns: 8 } }] };
+  const request = {
+    inputIds: [1, 17, IMAGE_TOKEN, 42, 5],
+    images: [{ pixelValues, originalSize: { width: 56, height: 56 }, grid: { rows: 8, columns: 8 } }],
+  };
 
   const all = await model.forward(request);
   const keepAll = await model.forward(request, { prune: { method: 'vispruner', tokens: 64 } });

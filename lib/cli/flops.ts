@@ -1,10 +1,10 @@
-import { type Command, InvalidArgumentError } from 'commander';
+import type { Command } from 'commander';
 import type { CountedConfig } from '../analysis/flops';
 import { budgetTable, countBudgets } from './budgets';
 import type { CommandContext } from './context';
 import { UseError } from './errors';
 import { patchesOf, readModelConfig } from './model_config';
-import { number } from './options';
+import { number, whole } from './options';
 import { print, printJson } from './output';
 
 interface Preset extends Required<CountedConfig> {
@@ -39,11 +39,7 @@ interface FlopsFlags {
 }
 
 function numbers(text: string): number[] {
-  return text.split(',').map((part) => {
-    const value = number(part);
-    if (!Number.isInteger(value) || value < 1) throw new InvalidArgumentError('Give whole numbers of at least 1, as in 128,64,32.');
-    return value;
-  });
+  return text.split(',').map(whole);
 }
 
 /** `vispruner flops`: the work and the memory of a budget by the paper's counting. */
@@ -53,7 +49,7 @@ export function addFlops(program: Command, { signal }: CommandContext): void {
     .description("FLOPs and key-value cache of each budget, counted as VisPruner's paper does")
     .argument('[model]', `${Object.keys(PRESETS).join(', ')}, or the directory of a checkpoint (only config.json is read)`, 'llava-1.5-7b')
     .option('--tokens <list>', 'visual tokens kept of each crop, as in 128,64,32 (default: 100, 75, 50, 25, 10 and 5% of them)', numbers)
-    .option('--crops <n>', 'crops that an image is cut into (default: 5 for llava-next-7b, otherwise 1)', number)
+    .option('--crops <n>', 'crops that an image is cut into (default: 5 for llava-next-7b, otherwise 1)', whole)
     .option('--text-tokens <n>', 'text tokens to count beside them; 0 as in the paper', number, 0)
     .option('--json', 'print one JSON object')
     .action(async (model: string, flags: FlopsFlags) => {

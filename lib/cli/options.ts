@@ -1,4 +1,5 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import { BACKENDS, type BackendName } from '../backend/backends';
 import type { PruneOptions } from '../prune/registry';
 import { shippedModel } from './package_files';
 
@@ -7,8 +8,7 @@ import { shippedModel } from './package_files';
 
 export interface ModelOptions {
   readonly model: string;
-  readonly backend: string;
-  readonly dtype: string;
+  readonly backend: BackendName | 'auto';
 }
 
 export interface PruneFlags {
@@ -28,16 +28,22 @@ export function number(text: string): number {
   return value;
 }
 
+export function whole(text: string): number {
+  const value = number(text);
+  if (!Number.isInteger(value) || value < 1) throw new InvalidArgumentError('Give a whole number of at least 1.');
+  return value;
+}
+
 /** `--model`, the directory of a checkpoint. */
 export function modelOption(): Option {
   return new Option('--model <dir>', 'directory of a Hugging Face LLaVA checkpoint').default(shippedModel(), 'the model that comes with the package');
 }
 
 export function addModelOptions(command: Command): Command {
-  return command
-    .addOption(modelOption())
-    .option('--backend <name>', 'cuda, tensorflow, webgpu, wasm, cpu, or auto: the fastest that works', 'auto')
-    .option('--dtype <name>', 'precision of the weights in memory: float32, bfloat16, or auto: what the backend is fast at', 'auto');
+  const backends = new Option('--backend <name>', 'where the model runs; auto is the fastest that works')
+    .choices(['auto', ...BACKENDS])
+    .default('auto');
+  return command.addOption(modelOption()).addOption(backends);
 }
 
 export function addPruneOptions(command: Command, usual: string): Command {

@@ -7,10 +7,13 @@ export function print(text: string, signal: AbortSignal): void {
   if (!signal.aborted) process.stdout.write(text);
 }
 
-/** Prints one JSON value, indented; typed arrays as arrays. */
+const NUMBERS = /\[\n\s+(-?[\d.e+-]+(?:,\n\s+-?[\d.e+-]+)*)\n\s+\]/g;
+
+/** Prints one JSON value, indented; typed arrays as arrays, numbers of an array on one line. */
 export function printJson(value: unknown, signal: AbortSignal): void {
   const plain = (_: string, item: unknown) => (ArrayBuffer.isView(item) ? Array.from(item as Int32Array) : item);
-  print(`${JSON.stringify(value, plain, 2)}\n`, signal);
+  const text = JSON.stringify(value, plain, 2).replace(NUMBERS, (_, numbers: string) => `[${numbers.replace(/\s+/g, ' ')}]`);
+  print(`${text}\n`, signal);
 }
 
 /**

@@ -1,0 +1,63 @@
+import type { Command } from 'commander';
+import { createPruner } from '../prune/registry';
+import { Sampler } from '../sampler';
+import type { CommandContext } from './context';
+import { asUse, UseError } from './errors';
+import { withModel } from './model';
+import { addModelOptions, addPruneOptions, type ModelOptions, number, type PruneFlags, pruneOptions, whole } from './options';
+import { print, printJson } from './output';
+import { checkOverlay, writeOverlays } from './overlay';
+import { splitWords } from './words';
+
+interface AskFlags extends ModelOptions, PruneFlags {
+  readonly temperature?: number;
+  readonly topP?: number;
+  readonly topK?: number;
+  readonly maxNewTokens?: number;
+  readonly stop?: readonly string[];
+  readonly overlay?: string;
+  readonly json?: boolean;
+}
+
+function append(text: string, before: readonly string[]): string[] {
+  return [...before, text];
+}
+
+/** `vispruner ask`: an answer, as it is written. */
+export function addAsk(program: Command, { signal }: CommandContext): void {
+  const command = program
+    .command('ask')
+    .description('ask about an image, about several, or without any; the answer is printed as it is written')
+    .argument('[words...]', 'IMAGE... QUESTION: paths or addresses of JPEG, PNG or WebP files, then the question');
+  addPruneOptions(addModelOptions(command), 'none, or vispruner when a budget is given')
+    .option('--temperature <t>', '0 takes the most likely token; above 0 tokens are drawn (default: 0)', number)
+    .option('--top-p <p>', 'draw among the fewest tokens whose probabilities sum to p (default: 1)', number)
+    .option('--top-k <k>', 'draw among the k most likely tokens; 0 means all (default: 0)', number)
+    .option('--max-new-tokens <n>', 'tokens to write at most', whole)
+    .option('--stop <text>', 'end the answer where this text would come; may be given several times', append, [])
+    .option('--overlay <file.png>', 'draw the kept patches over the image; of several, each gets a file with its number')
+    .option('--json', 'print one JSON object when the answer is complete')
+    .action(async (words: string[], flags: AskFlags) => {
+      const { images, question } = splitWords(words);
+      const { temperature, topP, topK, seed, maxNewTokens, stop, overlay, json } = flags;
+      const pruner = asUse(() => createPruner(pruneOptions(flags)));
+      asUse(() => new Sampler({ temperature, topP, topK, seed }));
+      if (overlay !== undefined) checkOverlay(overlay, pruner);
+      if (overlay !== undefined && images.length === 0) throw new UseError('NO_IMAGE', '--overlay draws over an image, but none is given.');
+      await withModel(flags, signal, async (model) => {
+        const options = { prune: pruner, temperature, topP, topK, seed, maxNewTokens, stop, signal };
+        const stream = model.stream(images, question, options);
+        let step = await stream.next();
+        for (; !step.done; step = await stream.next()) {
+          if (!json) print(step.value, signal);
+        }
+        if (!json) print('\n', signal);
+        const answer = step.value;
+        const overlays = overlay === undefined ? [] : await writeOverlays(overlay, images, answer.visual, model, signal);
+        if (json) {
+          const { text, ...rest } = answer;
+          printJson({ question, text, images, model: flags.model, backend: model.backend, pruning: pruner.name, ...rest, overlays }, signal);
+        }
+      });
+    });
+}

@@ -1,0 +1,16 @@
+import { loadModel } from '../load';
+import type { VisionLanguageModel } from '../model';
+import type { ModelOptions } from './options';
+import { progressBar } from './progress';
+
+/** Loads the model that options name, with a bar, and disposes it when `run` ends. */
+export async function withModel<T>(options: ModelOptions, signal: AbortSignal, run: (model: VisionLanguageModel) => Promise<T>): Promise<T> {
+  const bar = progressBar('Loading');
+  const progress = (step: { bytes: number; totalBytes: number }) => bar.update(step.bytes, step.totalBytes);
+  const model = await loadModel(options.model, { backend: options.backend, progress, signal }).finally(() => bar.stop());
+  try {
+    return await run(model);
+  } finally {
+    model.dispose();
+  }
+}
