@@ -6,7 +6,7 @@ import { type BackendName, useBackend } from './backend/backends';
 import { float32Factory } from './backend/matrices';
 import { loadChatProcessor } from './chat';
 import { parseConfig, parseGenerationConfig } from './config';
-import { defaultPreprocessorConfig, parsePreprocessorConfig, type PreprocessorConfig } from './image/preprocessor_config';
+import { defaultPreprocessorConfig, type PreprocessorConfig, parsePreprocessorConfig } from './image/preprocessor_config';
 import { Llava } from './llava';
 import { VisionLanguageModel } from './model';
 
@@ -35,6 +35,7 @@ export async function loadModel(where: string | ByteDirectory, options: LoadOpti
   const file = (name: string) => `${directory.name}/${name}`;
   const config = parseConfig(await readJson(directory, 'config.json', signal), file('config.json'));
   const generation = await readJsonIfPresent(directory, 'generation_config.json', signal);
+  const generationConfig = generation === undefined ? {} : parseGenerationConfig(generation, file('generation_config.json'));
   const chat = await loadChatProcessor(directory, config, signal);
   const images = await imageProcessor(directory, config.model_type === 'llava' ? config.vision_config.image_size : 224, signal);
   const checkpoint = await openCheckpoint(directory, signal);
@@ -43,7 +44,6 @@ export async function loadModel(where: string | ByteDirectory, options: LoadOpti
     const source = checkpointSource(checkpoint, float32Factory());
     const llava = new Llava(config, source.root);
     await source.fill(options);
-    const generationConfig = generation === undefined ? {} : parseGenerationConfig(generation, file('generation_config.json'));
     return new VisionLanguageModel(config, generationConfig, backend, source, llava, { chat, images });
   } finally {
     await checkpoint.close();

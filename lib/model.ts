@@ -3,12 +3,13 @@ import type { ParameterSource } from '../weights/sources';
 import type { BackendName } from './backend/backends';
 import { type ChatMessage, type ChatProcessor, StopStrings } from './chat';
 import type { GenerationConfig, ModelConfig } from './config';
+import type { KeptPatches } from './encoded';
 import type { FinishReason, Timing, TokenOptions, Usage } from './generate';
 import { decodeImage } from './image/decode_node';
 import { prepareImage } from './image/prepare';
 import type { Aspect, PreprocessorConfig } from './image/preprocessor_config';
 import type { ImageInput, PreparedImage } from './image/types';
-import type { KeptPatches, Llava } from './llava';
+import type { Llava } from './llava';
 import { EncodedImages, type RunOptions, TokenModel } from './token_model';
 
 /** An image to be decoded, or one that is prepared or encoded already. */
@@ -103,7 +104,11 @@ export class VisionLanguageModel extends TokenModel {
   }
 
   /** As `ask`, in pieces of text as they are written. Leaving the loop early frees everything. The generator returns the whole answer. */
-  async *stream(images: QuestionImages, question: string | readonly ChatMessage[], options: AskOptions = {}): AsyncGenerator<string, Answer, undefined> {
+  async *stream(
+    images: QuestionImages,
+    question: string | readonly ChatMessage[],
+    options: AskOptions = {},
+  ): AsyncGenerator<string, Answer, undefined> {
     this.alive();
     const begun = performance.now();
     options.signal?.throwIfAborted();
@@ -130,7 +135,8 @@ export class VisionLanguageModel extends TokenModel {
             if (!result) throw new PromptError('NO_ANSWER', 'The model gave no answer.');
             const { timing, ...rest } = result;
             const late = { prepare, firstToken: timing.firstToken + prepare, total: performance.now() - begun };
-            return { ...rest, text, timing: { ...timing, ...late } };
+            const finishReason = stop.stopped ? 'stop' : rest.finishReason; // a stop string may be whole only with what the decoder held back
+            return { ...rest, finishReason, text, timing: { ...timing, ...late } };
           }
           stopped = stop.stopped;
         }
@@ -142,7 +148,10 @@ export class VisionLanguageModel extends TokenModel {
     }
   }
 
-  private async open(images: QuestionImages, options: AskOptions): Promise<{ images: readonly PreparedImage[] | EncodedImages; count: number; close(): void }> {
+  private async open(
+    images: QuestionImages,
+    options: AskOptions,
+  ): Promise<{ images: readonly PreparedImage[] | EncodedImages; count: number; close(): void }> {
     if (images instanceof EncodedImages) return { images, count: images.images.length, close() {} };
     const list = asList(images);
     const own: PreparedImage[] = [];

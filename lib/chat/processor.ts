@@ -37,12 +37,16 @@ export class ChatProcessor {
       );
     }
     const prompt = this.template.render(messages);
-    // As transformers' processors do: a template that writes the first token itself does not get it twice.
-    const withFirst = this.bosToken !== '' && prompt.startsWith(this.bosToken);
-    const ids = Int32Array.from(this.tokenizer.encode(prompt, { add_special_tokens: !withFirst }).ids);
+    // As transformers: its processors add the first token unless the template wrote it; a language model's own template is taken to write all there is.
+    const written = this.bosToken !== '' && prompt.startsWith(this.bosToken);
+    const whole = written || (this.imageToken === undefined && !this.template.isDefault);
+    const ids = Int32Array.from(this.tokenizer.encode(prompt, { add_special_tokens: !whole }).ids);
     const found = ids.filter((id) => id === this.imageToken?.id).length;
     if (found !== images) {
-      throw new PromptError('IMAGE_TOKEN_COUNT', `The chat template wrote ${found} image token(s) for ${images} image(s): it does not fit this tokenizer.`);
+      throw new PromptError(
+        'IMAGE_TOKEN_COUNT',
+        `The chat template wrote ${found} image token(s) for ${images} image(s): it does not fit this tokenizer.`,
+      );
     }
     return ids;
   }
@@ -52,9 +56,10 @@ export class ChatProcessor {
     return Int32Array.from(this.tokenizer.encode(text, { add_special_tokens: false }).ids);
   }
 
-  /** Text of ids, special tokens left out. */
+  /** Text of ids, special tokens left out, and ids without a token: a model's head may have more rows than the tokenizer has tokens. */
   decode(ids: ArrayLike<number>): string {
-    return ids.length === 0 ? '' : this.tokenizer.decode(Array.from(ids), { skip_special_tokens: true });
+    const known = Array.from(ids).filter((id) => this.tokenizer.id_to_token(id) !== undefined);
+    return known.length === 0 ? '' : this.tokenizer.decode(known, { skip_special_tokens: true });
   }
 
   /** Turns ids into text as they come. */
@@ -71,10 +76,9 @@ export class ChatProcessor {
         places++;
         continue;
       }
-      const { text: image } = this.imageToken ?? { text: undefined };
-      const rest = image === undefined ? part.text : part.text.replaceAll(image, '');
-      if (image !== undefined) places += (part.text.length - rest.length) / image.length;
-      const special = this.specials.find((one) => one !== image && rest.includes(one));
+      const pieces = this.imageToken === undefined ? [part.text] : part.text.split(this.imageToken.text);
+      places += pieces.length - 1;
+      const special = this.specials.find((one) => pieces.some((piece) => piece.includes(one)));
       if (special !== undefined) {
         throw new PromptError(
           'SPECIAL_TOKEN_IN_TEXT',
@@ -96,7 +100,9 @@ export async function loadChatProcessor(directory: ByteDirectory, config: ModelC
   const settings = ((await readJsonIfPresent(directory, 'tokenizer_config.json', signal)) ?? {}) as Record<string, unknown>;
   let tokenizer: Tokenizer;
   try {
-    tokenizer = new Tokenizer(json as object, settings);
+    // transformers' rules: spaces before punctuation are cleaned up only where the file says so, and never for byte-pair merges.
+    const cleanUp = settings.clean_up_tokenization_spaces === true && (json as { model?: { type?: unknown } }).model?.type !== 'BPE';
+    tokenizer = new Tokenizer(json as object, { ...settings, clean_up_tokenization_spaces: cleanUp });
   } catch (cause) {
     throw new ConfigError('TOKENIZER', `${directory.name}/tokenizer.json can't be used: ${String(cause)}.`, { cause });
   }
@@ -109,7 +115,10 @@ export async function loadChatProcessor(directory: ByteDirectory, config: ModelC
 function imageTokenOf(tokenizer: Tokenizer, id: number, directory: string): { text: string; id: number } {
   const text = tokenizer.id_to_token(id);
   if (text !== undefined && tokenizer.token_to_id(text) === id) return { text, id };
-  throw new ConfigError('IMAGE_TOKEN_UNKNOWN', `${directory}: config.json says that image_token_index is ${id}, but tokenizer.json has no token of that id. Add it, or correct the index.`);
+  throw new ConfigError(
+    'IMAGE_TOKEN_UNKNOWN',
+    `${directory}: config.json says that image_token_index is ${id}, but tokenizer.json has no token of that id. Add it, or correct the index.`,
+  );
 }
 
 /** `"<s>"` or `{"content": "<s>"}`. */

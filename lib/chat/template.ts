@@ -26,6 +26,8 @@ export class ChatTemplate {
   private readonly template: Template;
   /** Whether it takes a message's content as parts, as LLaVA's do, or as one string, as language models' do. */
   private readonly takesParts: boolean;
+  /** Whether it is not the checkpoint's own. */
+  readonly isDefault: boolean;
 
   /** @throws ConfigError `CHAT_TEMPLATE` */
   constructor(
@@ -39,6 +41,7 @@ export class ChatTemplate {
       throw new ConfigError('CHAT_TEMPLATE', `${name} is no chat template that can be read: ${String(cause)}.`, { cause });
     }
     this.takesParts = /['"]image['"]/.test(source);
+    this.isDefault = source === VICUNA;
   }
 
   /** The prompt, ending in the cue for the assistant's answer. @throws PromptError `CHAT_TEMPLATE_REFUSED` for what the template does not take */
@@ -52,7 +55,11 @@ export class ChatTemplate {
       });
     } catch (cause) {
       const reason = cause instanceof Error ? cause.message : String(cause);
-      throw new PromptError('CHAT_TEMPLATE_REFUSED', `${this.name} does not take these messages (roles ${messages.map(({ role }) => role).join(', ')}): ${reason}.`, { cause });
+      throw new PromptError(
+        'CHAT_TEMPLATE_REFUSED',
+        `${this.name} does not take these messages (roles ${messages.map(({ role }) => role).join(', ')}): ${reason}.`,
+        { cause },
+      );
     }
   }
 }
@@ -66,7 +73,12 @@ function joined({ content }: ChatMessage, imageToken: string): string {
 }
 
 /** Finds the template as transformers does: chat_template.jinja, chat_template.json, tokenizer_config.json; else vicuna's. */
-export async function loadChatTemplate(directory: ByteDirectory, tokenizerConfig: Readonly<Record<string, unknown>>, tokens: TemplateTokens, signal?: AbortSignal): Promise<ChatTemplate> {
+export async function loadChatTemplate(
+  directory: ByteDirectory,
+  tokenizerConfig: Readonly<Record<string, unknown>>,
+  tokens: TemplateTokens,
+  signal?: AbortSignal,
+): Promise<ChatTemplate> {
   const named = (file: string) => `${directory.name}/${file}`;
   if (await directory.has('chat_template.jinja', signal)) {
     return new ChatTemplate(await readText(directory, 'chat_template.jinja', signal), named('chat_template.jinja'), tokens);
