@@ -1,0 +1,56 @@
+import { ImageError } from '../../layers/errors';
+import type { DecodeOptions, RgbImage } from './types';
+
+/** Whether an input is a decoded image already. */
+export function isRgbImage(input: unknown): input is RgbImage {
+  return typeof input === 'object' && input !== null && 'width' in input && 'height' in input && 'data' in input;
+}
+
+/**
+ * @returns the image itself
+ * @throws {ImageError} `IMAGE_ZERO_SIDE` or `IMAGE_DATA` if sides and data contradict each other
+ */
+export function checkRgbImage(image: RgbImage): RgbImage {
+  const { width, height, data } = image;
+  if (!Number.isSafeInteger(width) || !Number.isSafeInteger(height) || width < 1 || height < 1) {
+    throw new ImageError('IMAGE_ZERO_SIDE', `An RgbImage is ${width} x ${height} pixels. Both sides must be whole numbers of at least 1.`);
+  }
+  // Uint8ClampedArray (a canvas's RGBA) is refused: four channels read as three give noise, not an error.
+  if (!(data instanceof Uint8Array) && Object.prototype.toString.call(data) !== '[object Uint8Array]') {
+    throw new ImageError('IMAGE_DATA', "An RgbImage's data must be a Uint8Array of red, green and blue bytes; convert other types, and RGBA, first.");
+  }
+  const pixels = width * height;
+  if (data.length !== pixels * 3) {
+    const hints = new Map([
+      [pixels * 4, ' (that is RGBA: drop every fourth byte)'],
+      [pixels, ' (that is grey: repeat every byte three times)'],
+    ]);
+    throw new ImageError(
+      'IMAGE_DATA',
+      `An RgbImage of ${width} x ${height} pixels needs ${pixels * 3} bytes of red, green and blue, and has ${data.length}${hints.get(data.length) ?? ''}.`,
+    );
+  }
+  return image;
+}
+
+/** @throws {ImageError} `IMAGE_NOT_FOUND` if the address does not answer with a file */
+export async function fetchBytes(address: string | URL, options: DecodeOptions): Promise<Uint8Array> {
+  let response: Response;
+  try {
+    response = await fetch(address, options.signal ? { signal: options.signal } : {});
+  } catch (cause) {
+    options.signal?.throwIfAborted();
+    throw new ImageError('IMAGE_NOT_FOUND', `${shortName(address)} can't be fetched: ${String(cause)}. Check the address and the connection.`, {
+      cause,
+    });
+  }
+  if (!response.ok)
+    throw new ImageError('IMAGE_NOT_FOUND', `${shortName(address)} can't be fetched: the server answered ${response.status}. Check the address.`);
+  return new Uint8Array(await response.arrayBuffer());
+}
+
+/** An address as messages show it: a data: URL can be megabytes long. */
+export function shortName(address: string | URL): string {
+  const text = String(address);
+  return text.length > 120 ? `${text.slice(0, 100)}…` : text;
+}
