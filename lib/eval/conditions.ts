@@ -39,7 +39,7 @@ const FASTV_LAYER = 1;
 /**
  * Every condition of a comparison. Budgets are compared by the tokens that *enter* blocks, averaged over blocks: FastV's first blocks run on
  * all tokens, so it must drop more later, and budgets below `patches * layer / blocks` are out of its reach (no condition, `-` in the table).
- * A second FastV row keeps as many tokens as the others keep, after its full blocks; its average is larger and stands beside its accuracy.
+ * There a second FastV row keeps as many tokens as the others keep, after its full blocks; its average is larger and stands beside its accuracy.
  */
 export function conditionsOf(options: ConditionOptions): Condition[] {
   const { patches, decoderBlocks, importantRatio } = options;
@@ -61,7 +61,7 @@ export function conditionsOf(options: ConditionOptions): Condition[] {
       } else if (method === 'fastv') {
         const kept = Math.round((decoderBlocks * tokens - FASTV_LAYER * patches) / (decoderBlocks - FASTV_LAYER));
         if (kept >= 1) conditions.push(fastV(`fastv (block ${FASTV_LAYER})`, budget, kept, options));
-        conditions.push(fastV('fastv, by tokens kept', budget, tokens, options));
+        else conditions.push(fastV('fastv, by tokens kept', budget, tokens, options));
       } else {
         const prune: PruneOptions = method === 'vispruner' ? { method, tokens, importantRatio } : { method, tokens };
         const row = method === 'vispruner' ? `vispruner, r = ${importantRatio}` : method;

@@ -29,6 +29,13 @@ describe('the conditions of a comparison', () => {
     const rows = conditions.filter(({ row }) => row === 'fastv (block 1)');
     expect(rows.map(({ budget, averageTokens }) => [budget, Math.round(averageTokens)])).toEqual([[0.5, 128]]);
     const deep = conditionsOf({ ...options, decoderBlocks: 32 }).filter(({ row }) => row === 'fastv (block 1)');
+    const kept = conditions.filter(({ row }) => row === 'fastv, by tokens kept');
+    expect(kept.map(({ budget, averageTokens }) => [budget, averageTokens])).toEqual([
+      [0.22, 106],
+      [0.11, 85],
+      [0.056, 74.5],
+      [0.028, 69.25],
+    ]);
     expect(deep.map(({ averageTokens }) => Math.round(averageTokens))).toEqual([128, 56, 28, 14]); // 7 is below 256 / 32
   });
 
