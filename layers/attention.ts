@@ -55,7 +55,8 @@ export function attendSegments(
 ): tf.Tensor2D {
   return tf.tidy(() => {
     const length = segments[0]?.length ?? 0;
-    const packed = segments.every((segment, i) => segment.length === length && segment.start === i * length) && queries.shape[0] === length * segments.length;
+    const packed =
+      segments.every((segment, i) => segment.length === length && segment.start === i * length) && queries.shape[0] === length * segments.length;
     if (packed && tf.getBackend() !== 'wasm') return attendBatched(queries, keys, values, segments.length, shape, options);
     const parts = segments.map(({ start, length: n }) =>
       attend(rowsOf(queries, start, n), rowsOf(keys, start, n), rowsOf(values, start, n), shape, options),
@@ -122,8 +123,7 @@ function attendBatched(
   const group = heads / keyValueHeads;
   const queryLength = queries.shape[0] / batch;
   const keyLength = keys.shape[0] / batch;
-  const byHead = (x: tf.Tensor2D, length: number, width: number) =>
-    tf.transpose(tf.reshape(x, [batch, length, keyValueHeads, width]), [0, 2, 1, 3]); // [batch, keyValueHeads, length, width]
+  const byHead = (x: tf.Tensor2D, length: number, width: number) => tf.transpose(tf.reshape(x, [batch, length, keyValueHeads, width]), [0, 2, 1, 3]); // [batch, keyValueHeads, length, width]
   const scaledQueries = tf.mul<tf.Tensor2D>(queries, 1 / Math.sqrt(headDim));
   const q = tf.reshape(byHead(scaledQueries, queryLength, group * headDim), [batch * keyValueHeads, queryLength * group, headDim]) as tf.Tensor3D;
   const k = tf.reshape(byHead(keys, keyLength, headDim), [batch * keyValueHeads, keyLength, headDim]) as tf.Tensor3D;

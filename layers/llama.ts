@@ -80,7 +80,13 @@ class LlamaAttention {
     return this.o.apply(parts.length === 1 ? (parts[0] as tf.Tensor2D) : tf.concat(parts, 0));
   }
 
-  probabilities(asking: tf.Tensor2D, all: tf.Tensor2D, askingTable: RotaryTable | undefined, table: RotaryTable | undefined, mask: tf.Tensor2D): tf.Tensor3D {
+  probabilities(
+    asking: tf.Tensor2D,
+    all: tf.Tensor2D,
+    askingTable: RotaryTable | undefined,
+    table: RotaryTable | undefined,
+    mask: tf.Tensor2D,
+  ): tf.Tensor3D {
     const queries = this.q.apply(asking);
     const keys = this.k.apply(all);
     return attentionProbabilities(
@@ -138,9 +144,7 @@ export class LlamaBlock {
    * asking [Q, D] are rows of all [S, D]; the mask is [Q, S]; without tables the position embedding is left out -> [heads, Q, S]
    */
   attentionRows(asking: tf.Tensor2D, all: tf.Tensor2D, mask: tf.Tensor2D, tables?: { asking: RotaryTable; all: RotaryTable }): tf.Tensor3D {
-    return tf.tidy(() =>
-      this.attention.probabilities(this.inputNorm.apply(asking), this.inputNorm.apply(all), tables?.asking, tables?.all, mask),
-    );
+    return tf.tidy(() => this.attention.probabilities(this.inputNorm.apply(asking), this.inputNorm.apply(all), tables?.asking, tables?.all, mask));
   }
 }
 
@@ -164,10 +168,7 @@ export class Llama {
     this.rotary = new Rotary(shape.head_dim, shape.rope_parameters);
     this.embedTokens = model.at('embed_tokens').embedding('weight', shape.vocab_size, shape.hidden_size);
     const layers = model.at('layers');
-    this.blocks = Array.from(
-      { length: shape.num_hidden_layers },
-      (_, i) => new LlamaBlock(layers.at(String(i)), shape, this.heads, this.rotary),
-    );
+    this.blocks = Array.from({ length: shape.num_hidden_layers }, (_, i) => new LlamaBlock(layers.at(String(i)), shape, this.heads, this.rotary));
     this.norm = new RmsNorm(model.at('norm'), shape.hidden_size, shape.rms_norm_eps);
     this.head = shape.tie_word_embeddings
       ? this.embedTokens

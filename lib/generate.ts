@@ -2,7 +2,8 @@ import * as tf from '@tensorflow/tfjs';
 import { PromptError } from '../layers/errors';
 import type { Tap } from '../layers/tap';
 import { decodeStep } from './decoder';
-import type { EncodedRequest, KeptPatches, Llava } from './llava';
+import type { KeptPatches } from './encoded';
+import type { EncodedRequest, Llava } from './llava';
 import type { Pacer } from './pacer';
 import type { Pruner } from './prune/types';
 import { Sampler, type SamplingOptions } from './sampler';
@@ -72,7 +73,15 @@ export async function* generateTokens(llava: Llava, requests: readonly EncodedRe
   const reasons: FinishReason[] = requests.map(() => 'length');
   const { result, sequences, visual, timing } = await llava.prefill(requests, context);
   let active = requests.map((_, i) => i);
-  let states = tf.tidy(() => tf.gather(result.states, tf.tensor1d(result.segments.map(({ start, length }) => start + length - 1), 'int32'))); // [B, D]
+  let states = tf.tidy(() =>
+    tf.gather(
+      result.states,
+      tf.tensor1d(
+        result.segments.map(({ start, length }) => start + length - 1),
+        'int32',
+      ),
+    ),
+  ); // [B, D]
   result.states.dispose();
   try {
     for (let step = 0; active.length > 0; step++) {
@@ -94,7 +103,12 @@ export async function* generateTokens(llava: Llava, requests: readonly EncodedRe
       const last = Int32Array.from(active, (request) => ids[request]?.at(-1) as number);
       const embeddings = llava.language.embed(last);
       try {
-        const next = await decodeStep(llava.language, embeddings, active.map((request) => sequences[request] as (typeof sequences)[number]), context);
+        const next = await decodeStep(
+          llava.language,
+          embeddings,
+          active.map((request) => sequences[request] as (typeof sequences)[number]),
+          context,
+        );
         states.dispose();
         states = next;
       } finally {

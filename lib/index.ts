@@ -4,23 +4,43 @@
  * @packageDocumentation
  */
 
-// Models
-export { loadModel, type LoadOptions } from './load';
-export { buildModel, type BuildOptions } from './build';
-export { type Answer, type AskOptions, type QuestionImages, VisionLanguageModel } from './model';
+// Layers, each usable alone
+export { ACTIVATION_NAMES, type Activation, activation } from '../layers/activation';
+export { type AttendOptions, attend, attendSegments, attentionProbabilities, causalMask, type HeadShape } from '../layers/attention';
+export { type AttentionRows, ClipVision, ClipVisionBlock, type ClipVisionShape, type VisionBlockOutput } from '../layers/clip_vision';
+// Errors
 export {
-  EncodedImages,
-  type ForwardResult,
-  type GenerateOptions,
-  type GenerateResult,
-  type Prune,
-  type RunOptions,
-  TokenModel,
-  type TokenRequest,
-} from './token_model';
-export type { FinishReason, Timing, TokenOptions, Usage } from './generate';
-export type { SamplingOptions } from './sampler';
-export type { EncodedCrop, EncodedImage, KeptPatches, Llava } from './llava';
+  BackendError,
+  CheckpointError,
+  ConfigError,
+  ImageError,
+  PromptError,
+  PruneError,
+  StateError,
+  VisPrunerError,
+} from '../layers/errors';
+export { ConcatKeyValueCache, type KeyValueCache } from '../layers/kv_cache';
+export { Linear } from '../layers/linear';
+export { type BlockContext, Llama, LlamaBlock, type LlamaShape } from '../layers/llama';
+export { LayerNorm, RmsNorm } from '../layers/norm';
+export type { Embedding, Matrix, Parameter, Parameters } from '../layers/parameters';
+export { Projector } from '../layers/projector';
+export { type RopeParameters, Rotary, type RotaryTable } from '../layers/rotary';
+export type { Segment, Tap } from '../layers/tap';
+// Weights
+export { type ByteDirectory, memoryDirectory, urlDirectory } from '../weights/byte_directory';
+export { type ByteSource, blobSource, memorySource, openUrl } from '../weights/byte_source';
+export { Checkpoint, openCheckpoint } from '../weights/checkpoint';
+export { readCheckpoint } from '../weights/checkpoint_node';
+export { openSafetensors, type SafetensorsFile, type TensorInfo } from '../weights/safetensors';
+export { readSafetensors, writeSafetensors } from '../weights/safetensors_node';
+export { checkpointSource, type FillProgress, type ParameterSource, seedSource, type TensorFactory } from '../weights/sources';
+export { type CountedConfig, type CountedWork, type Flops, flops } from './analysis/flops';
+// Backends
+export { BACKENDS, type BackendName, currentBackend, useBackend } from './backend/backends';
+export { float32Factory } from './backend/matrices';
+export { type BuildOptions, buildModel } from './build';
+export { type ChatMessage, type ChatPart, ChatProcessor, Detokenizer, StopStrings } from './chat';
 export {
   type ClipVisionConfig,
   type GenerationConfig,
@@ -30,14 +50,20 @@ export {
   parseConfig,
   type VisionLanguageConfig,
 } from './config';
-
+export type { EncodedCrop, EncodedImage, KeptPatches } from './encoded';
+// Scenes and evaluation
+export * from './eval';
+export type { FinishReason, Timing, TokenOptions, Usage } from './generate';
 // Images and prompts
 export { decodeImage } from './image/decode_node';
-export { patchRectangle, prepareImage, type PrepareOptions } from './image/prepare';
-export { type Aspect, parsePreprocessorConfig, type PreprocessorConfig } from './image/preprocessor_config';
+export { drawKept, type OverlayOptions } from './image/overlay';
+export { type PrepareOptions, patchRectangle, prepareImage } from './image/prepare';
+export { type Aspect, type PreprocessorConfig, parsePreprocessorConfig } from './image/preprocessor_config';
 export type { CropGeometry, DecodeOptions, ImageInput, PreparedImage, Rectangle, RgbImage, Size } from './image/types';
-export { type ChatMessage, type ChatPart, ChatProcessor, Detokenizer, StopStrings } from './chat';
-
+export type { Llava } from './llava';
+// Models
+export { type LoadOptions, loadModel } from './load';
+export { type Answer, type AskOptions, type QuestionImages, VisionLanguageModel } from './model';
 // Pruning
 export { createPruner, METHODS, type PruneOptions } from './prune/registry';
 export type {
@@ -54,36 +80,8 @@ export type {
   VisionView,
 } from './prune/types';
 export { type SelectionOptions, selectTokens, visPruner } from './prune/vispruner';
-export { type CountedConfig, type CountedWork, type Flops, flops } from './analysis/flops';
-
-// Layers, each usable alone
-export { ACTIVATION_NAMES, type Activation, activation } from '../layers/activation';
-export { attend, attendSegments, attentionProbabilities, type AttendOptions, causalMask, type HeadShape } from '../layers/attention';
-export { type AttentionRows, ClipVision, ClipVisionBlock, type ClipVisionShape, type VisionBlockOutput } from '../layers/clip_vision';
-export { ConcatKeyValueCache, type KeyValueCache } from '../layers/kv_cache';
-export { Linear } from '../layers/linear';
-export { type BlockContext, Llama, LlamaBlock, type LlamaShape } from '../layers/llama';
-export { LayerNorm, RmsNorm } from '../layers/norm';
-export type { Embedding, Matrix, Parameter, Parameters } from '../layers/parameters';
-export { Projector } from '../layers/projector';
-export { type RopeParameters, Rotary, type RotaryTable } from '../layers/rotary';
-export type { Segment, Tap } from '../layers/tap';
-
-// Weights
-export { type ByteDirectory, memoryDirectory, urlDirectory } from '../weights/byte_directory';
-export { blobSource, type ByteSource, memorySource, openUrl } from '../weights/byte_source';
-export { Checkpoint, openCheckpoint } from '../weights/checkpoint';
-export { readCheckpoint } from '../weights/checkpoint_node';
-export { openSafetensors, type SafetensorsFile, type TensorInfo } from '../weights/safetensors';
-export { readSafetensors, writeSafetensors } from '../weights/safetensors_node';
-export { checkpointSource, type FillProgress, type ParameterSource, seedSource, type TensorFactory } from '../weights/sources';
-
-// Backends
-export { BACKENDS, type BackendName, currentBackend, useBackend } from './backend/backends';
-export { float32Factory } from './backend/matrices';
-
-// Scenes and evaluation
-export * from './eval';
+export { Random } from './random';
+export type { SamplingOptions } from './sampler';
 export {
   encodeQuestion,
   generateScene,
@@ -95,16 +93,13 @@ export {
   type Scene,
   TRAINING_SEEDS,
 } from './scenes';
-export { Random } from './random';
-
-// Errors
 export {
-  BackendError,
-  CheckpointError,
-  ConfigError,
-  ImageError,
-  PromptError,
-  PruneError,
-  StateError,
-  VisPrunerError,
-} from '../layers/errors';
+  EncodedImages,
+  type ForwardResult,
+  type GenerateOptions,
+  type GenerateResult,
+  type Prune,
+  type RunOptions,
+  TokenModel,
+  type TokenRequest,
+} from './token_model';

@@ -1,12 +1,13 @@
-import * as tf from '@tensorflow/tfjs';
+import type * as tf from '@tensorflow/tfjs';
 import { ImageError, PromptError, StateError } from '../layers/errors';
 import type { Tap } from '../layers/tap';
 import type { ParameterSource } from '../weights/sources';
 import type { BackendName } from './backend/backends';
 import type { GenerationConfig, ModelConfig } from './config';
+import { disposeEncoded, type EncodedImage, type KeptPatches } from './encoded';
 import { type Generated, type GeneratedAll, generateTokens, newTokenLimit, type Timing, type TokenOptions } from './generate';
 import type { PreparedImage } from './image/types';
-import { disposeEncoded, type EncodedImage, type EncodedRequest, type KeptPatches, Llava } from './llava';
+import type { EncodedRequest, Llava } from './llava';
 import { Pacer, Queue } from './pacer';
 import { createPruner, type PruneOptions } from './prune/registry';
 import type { Pruner } from './prune/types';
@@ -87,7 +88,10 @@ export class TokenModel {
    * Runs the encoder once for several calls.
    * @param options.prune every pruner that will be used: what they need of the encoder's attention is computed here
    */
-  async encodeImages(images: readonly PreparedImage[], options: { prune?: Prune | readonly Prune[]; tap?: Tap; signal?: AbortSignal } = {}): Promise<EncodedImages> {
+  async encodeImages(
+    images: readonly PreparedImage[],
+    options: { prune?: Prune | readonly Prune[]; tap?: Tap; signal?: AbortSignal } = {},
+  ): Promise<EncodedImages> {
     this.alive();
     const pruners = list(options.prune ?? []).map(createPruner);
     const leave = await this.queue.enter();
@@ -150,7 +154,11 @@ export class TokenModel {
       for (const request of requests) encoded.push(await this.encodeRequest(request, pruner, pacer, options.tap));
       const encode = performance.now() - begun;
       const context = { pruner, pacer, tap: options.tap, endIds, maxNewTokens, sampling: options };
-      const stream = generateTokens(this.llava, encoded.map(({ request }) => request), context);
+      const stream = generateTokens(
+        this.llava,
+        encoded.map(({ request }) => request),
+        context,
+      );
       let firstToken = 0;
       let stopped: boolean | undefined;
       try {
@@ -206,7 +214,8 @@ export class TokenModel {
         : (images ?? []).map(({ grid, pixelValues }) => ({ grid, crops: pixelValues.shape[0] }));
     const extra = (grid: PreparedImage['grid']) => this.llava.tokensPerCrop(grid) - grid.rows * grid.columns;
     const visual = shapes.reduce(
-      (sum, { grid, crops }) => sum + crops * ((pruner.enteringTokens(grid.rows * grid.columns, this.llava.language.blocks.length)[0] ?? 0) + extra(grid)),
+      (sum, { grid, crops }) =>
+        sum + crops * ((pruner.enteringTokens(grid.rows * grid.columns, this.llava.language.blocks.length)[0] ?? 0) + extra(grid)),
       0,
     );
     const imageToken = this.config.model_type === 'llava' ? this.config.image_token_index : undefined;
@@ -226,13 +235,19 @@ interface Encoded {
 function checkedIds(ids: TokenRequest['inputIds'], vocabulary: number): Int32Array {
   for (const [i, id] of ids.entries()) {
     if (!Number.isInteger(id) || id < 0 || id >= vocabulary) {
-      throw new PromptError('BAD_TOKEN_ID', `inputIds[${i}] is ${id}; the vocabulary has whole ids from 0 to ${vocabulary - 1}. Is this another model's tokenizer?`);
+      throw new PromptError(
+        'BAD_TOKEN_ID',
+        `inputIds[${i}] is ${id}; the vocabulary has whole ids from 0 to ${vocabulary - 1}. Is this another model's tokenizer?`,
+      );
     }
   }
   return Int32Array.from(ids);
 }
 
-function withTiming({ results, timing }: GeneratedAll, { begun, encode, firstToken }: { begun: number; encode: number; firstToken: number }): GenerateResult[] {
+function withTiming(
+  { results, timing }: GeneratedAll,
+  { begun, encode, firstToken }: { begun: number; encode: number; firstToken: number },
+): GenerateResult[] {
   const total = performance.now() - begun;
   return results.map((result) => ({ ...result, timing: { prepare: 0, encode, ...timing, firstToken, decode: total - firstToken, total } }));
 }

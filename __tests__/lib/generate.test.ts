@@ -66,11 +66,7 @@ describe('generation', () => {
   it('gives packed requests of unlike lengths and images what each gets alone', async () => {
     const [one, two] = [image(1), image(2)];
     await withImages([one, two], async () => {
-      const requests = [
-        { inputIds: PROMPT, images: [one] },
-        { inputIds: [1, 5, 6] },
-        { inputIds: [1, IMAGE, 4, IMAGE, 8], images: [two, one] },
-      ];
+      const requests = [{ inputIds: PROMPT, images: [one] }, { inputIds: [1, 5, 6] }, { inputIds: [1, IMAGE, 4, IMAGE, 8], images: [two, one] }];
       const options = { maxNewTokens: 6, prune: { method: 'vispruner', tokens: 5 } } as const;
       const together = await model.generateBatch(requests, options);
       for (const [i, request] of requests.entries()) {
@@ -121,7 +117,10 @@ describe('generation', () => {
     const full = await buildModel({ ...CONFIG, vision_feature_select_strategy: 'full' }, { seed: 5 });
     const one = image(4);
     await withImages([one], async () => {
-      const { usage, visual } = await full.generate({ inputIds: PROMPT, images: [one] }, { maxNewTokens: 1, prune: { method: 'vispruner', tokens: 4 } });
+      const { usage, visual } = await full.generate(
+        { inputIds: PROMPT, images: [one] },
+        { maxNewTokens: 1, prune: { method: 'vispruner', tokens: 4 } },
+      );
       expect(usage).toMatchObject({ visualTokens: 5, visualTokensBefore: 17 });
       expect(visual[0]).toMatchObject({ tokens: 5 });
       const all = await full.forward({ inputIds: PROMPT.flatMap((id) => (id === IMAGE ? new Array<number>(17).fill(id) : [id])), images: [one] });
@@ -235,7 +234,11 @@ describe('nothing is left behind', () => {
   });
 
   it('calls queue: several at once answer as one after another', async () => {
-    const requests = [[1, 5], [1, 6, 7], [1, 8]].map((inputIds) => ({ inputIds }));
+    const requests = [
+      [1, 5],
+      [1, 6, 7],
+      [1, 8],
+    ].map((inputIds) => ({ inputIds }));
     const together = await Promise.all(requests.map((request) => model.generate(request, { maxNewTokens: 4 })));
     for (const [i, request] of requests.entries()) {
       expect(Array.from(together[i]?.ids ?? [])).toEqual(Array.from((await model.generate(request, { maxNewTokens: 4 })).ids));
@@ -254,4 +257,3 @@ describe('nothing is left behind', () => {
     await expect(buildModel(CONFIG, { backend: 'cpu' })).rejects.toMatchObject({ code: 'SECOND_BACKEND' });
   });
 });
-

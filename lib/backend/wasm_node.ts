@@ -1,6 +1,6 @@
 import * as path from 'node:path';
-import { setWasmPaths } from '@tensorflow/tfjs-backend-wasm';
 import * as tf from '@tensorflow/tfjs';
+import { setWasmPaths } from '@tensorflow/tfjs-backend-wasm';
 
 type Handler = 'uncaughtException' | 'unhandledRejection';
 const HANDLERS: readonly Handler[] = ['uncaughtException', 'unhandledRejection'];

@@ -1,6 +1,7 @@
 import { ConfigError, PromptError } from '../../layers/errors';
+import { disposeEncoded } from '../encoded';
 import type { PreparedImage, RgbImage } from '../image/types';
-import { disposeEncoded, type Llava } from '../llava';
+import type { Llava } from '../llava';
 import type { VisionLanguageModel } from '../model';
 import { Pacer } from '../pacer';
 import { createPruner, type PruneOptions } from '../prune/registry';

@@ -3,10 +3,11 @@ import { PromptError } from '../../layers/errors';
 import type { KeyValueCache } from '../../layers/kv_cache';
 import type { BlockContext } from '../../layers/llama';
 import type { Segment } from '../../layers/tap';
-import type { Sequence } from '../decoder';
-import type { EncodedImage, Llava } from '../llava';
+import type { EncodedImage } from '../encoded';
+import type { Llava } from '../llava';
 import type { Pacer } from '../pacer';
 import type { Pruner } from '../prune/types';
+import type { Sequence } from '../sequence';
 
 /** Large enough that its exponential is 0 in float32. */
 const HIDDEN = -1e9;

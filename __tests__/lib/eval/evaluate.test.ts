@@ -1,5 +1,6 @@
 import * as tf from '@tensorflow/tfjs';
 import type { VisionLanguageConfig } from '../../../lib/config';
+import { disposeEncoded } from '../../../lib/encoded';
 import {
   accuracies,
   accuracyMarkdown,
@@ -11,7 +12,6 @@ import {
   sceneQuestions,
 } from '../../../lib/eval';
 import { firstTokens, sharePrompts } from '../../../lib/eval/first_tokens';
-import { disposeEncoded } from '../../../lib/llava';
 import { Pacer } from '../../../lib/pacer';
 import { createPruner, type PruneOptions } from '../../../lib/prune/registry';
 import { encodeQuestion, generateScene, HELD_OUT_SEEDS, QUESTION_TYPES, VOCABULARY } from '../../../lib/scenes';

@@ -1,10 +1,11 @@
 import * as tf from '@tensorflow/tfjs';
 import fc from 'fast-check';
 import type { Llama } from '../../../layers/llama';
-import { prefill, Sequence } from '../../../lib/decoder';
+import { prefill } from '../../../lib/decoder';
 import { Pacer } from '../../../lib/pacer';
 import { createPruner } from '../../../lib/prune/registry';
 import type { DecoderView, PruningRun, Reduction } from '../../../lib/prune/types';
+import { Sequence } from '../../../lib/sequence';
 import { BACKENDS, useBackend } from '../../support/backends';
 import { expectClose, expectSame } from '../../support/compare';
 import { type DenseBlock, decode, dense, disposeOutcome, embeddings, expectDense, LENGTH, SHAPE, tinyDecoder, VISUAL } from './tiny_decoder';

@@ -1,10 +1,11 @@
 import * as tf from '@tensorflow/tfjs';
 import { Llama, type LlamaShape } from '../../../layers/llama';
 import type { Tap } from '../../../layers/tap';
-import { decodeStep, prefill, Sequence } from '../../../lib/decoder';
+import { decodeStep, prefill } from '../../../lib/decoder';
 import { Pacer } from '../../../lib/pacer';
 import type { PruningRun } from '../../../lib/prune/types';
 import { Random } from '../../../lib/random';
+import { Sequence } from '../../../lib/sequence';
 import { expectClose } from '../../support/compare';
 import { HeldParameters } from '../../support/held_parameters';
 
