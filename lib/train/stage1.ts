@@ -14,8 +14,8 @@ export interface Stage1Options {
 
 /** Patches a crop and crops a micro-batch, by how far the run is: most steps see few patches, the last all but one (257 tokens are an unlucky size). */
 const LENGTHS: readonly { readonly until: number; readonly patches: number; readonly crops: number; readonly micro: number }[] = [
-  { until: 0.55, patches: 79, crops: 16, micro: 4 },
-  { until: 0.78, patches: 127, crops: 16, micro: 3 },
+  { until: 0.4, patches: 79, crops: 16, micro: 4 },
+  { until: 0.65, patches: 127, crops: 16, micro: 3 },
   { until: Number.POSITIVE_INFINITY, patches: PATCH_COUNT - 1, crops: 8, micro: 4 },
 ];
 const DEEP_EVERY = 4;

@@ -16,6 +16,9 @@ const COUNT_CLASSES = MAX_OBJECTS + 1;
 /** Ground is most of an image; at full weight the first thing learned would be to call everything ground. */
 const GROUND_WEIGHT = 0.1;
 
+/** One patch of each object is its centre: the decoder counts objects by them. */
+const CENTRE_WEIGHT = 3;
+
 interface Scores {
   readonly symbol: tf.Tensor2D;
   readonly colour: tf.Tensor2D;
@@ -172,7 +175,7 @@ export class VisionModel {
     );
     const centre = binaryCrossEntropy(scores.centre, column(batch.isCentre), weights);
     // Sums over patches, scaled so that an image with some forty object patches counts as one.
-    return tf.mul(tf.addN([classes, tf.mul(centres, 0.5), centre]), 1 / 40) as tf.Scalar;
+    return tf.mul(tf.addN([classes, tf.mul(centres, 0.5), tf.mul(centre, CENTRE_WEIGHT)]), 1 / 40) as tf.Scalar;
   }
 
   private classLoss(rows: tf.Tensor2D, batch: VisionBatch, which: 0 | 1): tf.Scalar {
