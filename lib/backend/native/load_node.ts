@@ -5,29 +5,6 @@ import * as util from 'node:util';
 import * as tf from '@tensorflow/tfjs';
 import { BackendError } from '../../../layers/errors';
 
-/** What tfjs-node's binding offers beyond tfjs: any TensorFlow operation by name. */
-export interface NativeBinding {
-  readonly TF_ATTR_TYPE: number;
-  readonly TF_ATTR_INT: number;
-  readonly TF_ATTR_FLOAT: number;
-  readonly TF_ATTR_BOOL: number;
-  readonly TF_ATTR_STRING: number;
-  executeOp(name: string, attributes: readonly NativeAttribute[], inputIds: readonly number[], outputs: number): NativeOutput[];
-  deleteTensor(id: number): void;
-}
-
-export interface NativeAttribute {
-  readonly name: string;
-  readonly type: number;
-  readonly value: number | boolean | string | readonly number[];
-}
-
-export interface NativeOutput {
-  readonly id: number;
-  readonly shape: number[];
-  readonly dtype: number;
-}
-
 /** The folder `.native` of the nearest directory above the working directory or this file that has one. */
 function nativeFolder(): string | undefined {
   for (const start of [process.cwd(), __dirname]) {
@@ -66,9 +43,7 @@ export function loadNative(): typeof tf | undefined {
   }
   mendUtil();
   process.env.TF_CPP_MIN_LOG_LEVEL ??= '2';
-  const production = tf.env().getBool('PROD');
   try {
-    tf.env().set('IS_TEST', true); // tfjs-node prints its banner unless a test runs
     local(entry);
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message.split('\n')[0] : String(cause);
@@ -77,9 +52,6 @@ export function loadNative(): typeof tf | undefined {
       `tfjs-node is at ${entry} but does not load: ${reason}. Build it again with "npm run native", or remove that folder to use wasm.`,
       { cause },
     );
-  } finally {
-    tf.env().set('IS_TEST', false);
-    tf.env().set('PROD', production);
   }
   if (tf.findBackendFactory('tensorflow') === null) {
     throw new BackendError(
@@ -88,13 +60,4 @@ export function loadNative(): typeof tf | undefined {
     );
   }
   return tf;
-}
-
-/** The binding of the active backend. @throws BackendError (`NATIVE_ABSENT`) when the backend "tensorflow" is not there. */
-export function nativeBinding(): NativeBinding {
-  const backend = tf.findBackend('tensorflow') as { binding?: NativeBinding } | null;
-  if (backend?.binding === undefined) {
-    throw new BackendError('NATIVE_ABSENT', 'The backend "tensorflow" is not loaded. Call loadNative() first; "npm run native" builds it.');
-  }
-  return backend.binding;
 }
