@@ -57,7 +57,7 @@ export function paintKept(image: RgbImage, rectangles: readonly Rectangle[], sca
     for (let x = 0; x < width; x++, to += 3) {
       const from = source(x, y);
       const grey = 0.299 * (image.data[from] as number) + 0.587 * (image.data[from + 1] as number) + 0.114 * (image.data[from + 2] as number);
-      data.fill(DIMMED * grey, to, to + 3);
+      data[to] = data[to + 1] = data[to + 2] = DIMMED * grey;
     }
   }
   const line = Math.max(1, Math.round(Math.min(width, height) / SHOWN_SIDE));
