@@ -33,7 +33,8 @@ def run(path, write):
     notebook = nbformat.read(path, as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == 'code']
     expected = [has_picture(cell) for cell in code]
-    client = NotebookClient(notebook, timeout=SECONDS_PER_CELL, kernel_name='tslab', resources={'metadata': {'path': str(path.parent)}})
+    options = {'timeout': SECONDS_PER_CELL, 'startup_timeout': SECONDS_PER_CELL, 'kernel_name': 'tslab'}
+    client = NotebookClient(notebook, resources={'metadata': {'path': str(path.parent)}}, **options)
     try:
         client.execute()
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
@@ -41,6 +42,8 @@ def run(path, write):
         failing = next((cell for cell in reversed(code) if cell.execution_count is not None or cell.outputs), code[0])
         source = '\n'.join('    ' + line for line in failing.source.splitlines())
         return f'cell {code.index(failing) + 1} of {len(code)} failed ({type(error).__name__}):\n{source}\n{said(failing)}'
+    except RuntimeError as error:  # jupyter_client's, when the kernel does not start in time
+        return str(error)
     for number, (cell, picture) in enumerate(zip(code, expected), start=1):
         if picture and not has_picture(cell):
             return f'cell {number} of {len(code)} was committed with a picture and shows none now'
