@@ -33,6 +33,8 @@ def run(path, write):
     notebook = nbformat.read(path, as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == 'code']
     expected = [has_picture(cell) for cell in code]
+    for cell in code:
+        cell.outputs, cell.execution_count = [], None
     options = {'timeout': SECONDS_PER_CELL, 'startup_timeout': SECONDS_PER_CELL, 'kernel_name': 'tslab'}
     client = NotebookClient(notebook, resources={'metadata': {'path': str(path.parent)}}, **options)
     try:
