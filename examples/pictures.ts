@@ -31,7 +31,7 @@ export async function beside(pictures: readonly (string | Uint8Array)[]): Promis
 }
 
 /**
- * A value for each patch as warmth over the picture, which is darkened: black and white where the value is least, red where it is greatest.
+ * A value for each patch as warmth over the picture, which is darkened: grey where the value is least, orange where it is greatest.
  *
  * @param values one for each of `grid.rows * grid.columns` patches, in raster order
  */
