@@ -75,5 +75,5 @@ describe('the shipped tokenizer', () => {
 });
 
 function placesIn(messages: readonly ChatMessage[]): number {
-  return messages.flatMap(({ content }) => content).filter((part) => typeof part !== 'string' && part.type === 'image').length;
+  return messages.flatMap(({ content }) => (typeof content === 'string' ? [] : [...content])).filter(({ type }) => type === 'image').length;
 }
