@@ -37,7 +37,8 @@ export class ChatProcessor {
       );
     }
     const prompt = this.template.render(messages);
-    // As transformers: its processors add the first token unless the template wrote it; a language model's own template is taken to write all there is.
+    // As transformers: its processors add the first token unless the template wrote it; a language model's own template is taken to write all
+    // there is.
     const written = this.bosToken !== '' && prompt.startsWith(this.bosToken);
     const whole = written || (this.imageToken === undefined && !this.template.isDefault);
     const ids = Int32Array.from(this.tokenizer.encode(prompt, { add_special_tokens: !whole }).ids);
