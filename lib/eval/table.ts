@@ -1,6 +1,6 @@
 import { QUESTION_TYPES, type QuestionType } from '../scenes';
 import type { Condition } from './conditions';
-import type { SceneRecord } from './evaluate';
+import type { AnsweredQuestion, SceneRecord } from './evaluate';
 import { type Proportion, wilson } from './interval';
 
 /** Accuracy under one condition. */
@@ -13,17 +13,36 @@ export interface ConditionAccuracy {
   readonly byType: Readonly<Record<QuestionType, Proportion>>;
 }
 
-/** Right answers under each condition, of all records. */
+/** What one gets without a model: for each type of question, the answer that is right most often. */
+const COMMONEST = 'commonest';
+
+/** Column heads of the table by type. */
+const TYPE_COLUMNS: Readonly<Record<string, string>> = {
+  all: 'all tokens',
+  blind: 'blind (no image)',
+  [COMMONEST]: "always the type's commonest answer",
+};
+
+/** Right answers under each condition, of all records; at the end those of the commonest answer, which no model is needed for. */
 export function accuracies(records: readonly SceneRecord[], conditions: readonly Condition[]): ConditionAccuracy[] {
   const questions = records.flatMap((record) => record.questions);
-  return conditions.map(({ key, row, budget, averageTokens }) => {
+  const commonest = Object.fromEntries(QUESTION_TYPES.map((type) => [type, commonestAnswer(questions.filter((question) => question.type === type))]));
+  const rows = [...conditions, { key: COMMONEST, row: COMMONEST, averageTokens: 0 } as Condition];
+  return rows.map(({ key, row, budget, averageTokens }) => {
+    const answerOf = (question: AnsweredQuestion): string | undefined => (key === COMMONEST ? commonest[question.type] : question.said[key]);
     const tally = (type?: QuestionType): Proportion => {
       const asked = questions.filter((question) => type === undefined || question.type === type);
-      return wilson({ right: asked.filter(({ said, answer }) => said[key] === answer).length, total: asked.length });
+      return wilson({ right: asked.filter((question) => answerOf(question) === question.answer).length, total: asked.length });
     };
     const byType = Object.fromEntries(QUESTION_TYPES.map((type) => [type, tally(type)])) as Record<QuestionType, Proportion>;
     return { key, row, budget, averageTokens, all: tally(), byType };
   });
+}
+
+function commonestAnswer(questions: readonly AnsweredQuestion[]): string | undefined {
+  const counts = new Map<string, number>();
+  for (const { answer } of questions) counts.set(answer, (counts.get(answer) ?? 0) + 1);
+  return [...counts].sort(([, a], [, b]) => b - a)[0]?.[0];
 }
 
 /** `91.2 (89.9-92.3)`: a percentage and its 95% interval. */
@@ -39,11 +58,11 @@ export function accuracyMarkdown(found: readonly ConditionAccuracy[]): string {
 }
 
 function typeTable(found: readonly ConditionAccuracy[]): string {
-  const columns = found.filter(({ row }) => row === 'all' || row === 'blind');
+  const columns = found.filter(({ row }) => row in TYPE_COLUMNS);
   const line = (name: string, cells: readonly (Proportion | undefined)[]): string =>
     `| ${[name, String(cells[0]?.total ?? 0), ...cells.map((cell) => (cell ? percent(cell) : '-'))].join(' | ')} |`;
   return [
-    `| accuracy, % (95% interval) | questions | ${columns.map(({ row }) => (row === 'all' ? 'all tokens' : 'blind (no image)')).join(' | ')} |`,
+    `| accuracy, % (95% interval) | questions | ${columns.map(({ row }) => TYPE_COLUMNS[row]).join(' | ')} |`,
     `|${'---|'.repeat(columns.length + 2)}`,
     ...QUESTION_TYPES.map((type) =>
       line(

@@ -161,6 +161,8 @@ describe('the tables', () => {
     const blind = found.find(({ key }) => key === 'blind')!;
     expect(blind.all).toMatchObject({ right: exists, total: asked.length });
     for (const type of QUESTION_TYPES) expect(blind.byType[type].right).toBe(type === 'exists' ? exists : 0);
+    const yes = asked.filter(({ type, answer }) => type === 'exists' && answer === 'yes').length;
+    expect(found.at(-1)).toMatchObject({ key: 'commonest', byType: { exists: { right: Math.max(yes, exists - yes) } } });
   });
 
   it('print a row for each method and seed, a column for each budget, and a dash where a budget is out of reach', () => {
