@@ -1,4 +1,5 @@
 import type { PruneOptions, Timing, VisionLanguageModel } from '../lib/index';
+import { clocked } from './clock';
 import { median, table } from './statistics';
 
 /** Kept share of the patches: 100%, then the budgets of the accuracy table. */
@@ -11,6 +12,7 @@ interface Budget {
   readonly tokens: number;
   readonly prune: PruneOptions;
   readonly timings: Timing[];
+  readonly processor: number[];
 }
 
 export interface FirstTokenReport {
@@ -33,13 +35,15 @@ export async function firstToken(
   const budgets = RATIOS.map((ratio): Budget => {
     const tokens = Math.round(patches * ratio);
     const prune: PruneOptions = ratio === 1 ? { method: 'none' } : { method: 'vispruner', tokens };
-    return { name: ratio === 1 ? 'all' : `${Number((100 * ratio).toFixed(1))}%`, tokens, prune, timings: [] };
+    return { name: ratio === 1 ? 'all' : `${Number((100 * ratio).toFixed(1))}%`, tokens, prune, timings: [], processor: [] };
   });
   for (const { prune } of budgets) await model.ask(image, question, { prune, maxNewTokens: 1 }); // warms up
   for (let round = 0; round < rounds; round++) {
     for (let i = 0; i < budgets.length; i++) {
-      const { prune, timings } = budgets[(i + round) % budgets.length] as Budget;
-      timings.push((await model.ask(image, question, { prune, maxNewTokens: 1 })).timing);
+      const { prune, timings, processor } = budgets[(i + round) % budgets.length] as Budget;
+      const asked = await clocked(() => model.ask(image, question, { prune, maxNewTokens: 1 }));
+      timings.push(asked.value.timing);
+      processor.push(asked.processor);
     }
   }
   const share = ({ timings }: Budget) => median(timings.map((timing) => timing.select / timing.firstToken));
@@ -51,13 +55,14 @@ export async function firstToken(
       budget.name,
       String(budget.tokens),
       ms('firstToken'),
+      median(budget.processor).toFixed(1),
       `${(full / middle('firstToken')).toFixed(2)}x`,
       ...PHASES.map(ms),
       `${(100 * share(budget)).toFixed(1)}%`,
     ];
   });
   return {
-    table: table(['budget', 'visual tokens', 'first token, ms', 'faster', ...PHASES.map((phase) => `${phase}, ms`), 'select'], rows),
+    table: table(['budget', 'visual tokens', 'first token, ms', 'processor, ms', 'faster', ...PHASES.map((phase) => `${phase}, ms`), 'select'], rows),
     selectShare: Math.max(...budgets.map(share)),
   };
 }

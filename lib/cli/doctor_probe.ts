@@ -12,7 +12,7 @@ export interface Probe extends BackendAttempt {
   readonly version?: string;
 }
 
-const SECONDS = 0.4;
+const SECONDS = 0.25;
 
 async function fastest(run: () => tf.Tensor): Promise<number> {
   let best = Number.POSITIVE_INFINITY;
