@@ -54,7 +54,8 @@ export interface GenerateContext {
   readonly pacer: Pacer;
   readonly tap?: Tap;
   readonly endIds: ReadonlySet<number>;
-  readonly maxNewTokens: number;
+  /** Tokens that each request may write at most. */
+  readonly limits: readonly number[];
   readonly sampling: SamplingOptions;
 }
 
@@ -96,7 +97,7 @@ export async function* generateTokens(llava: Llava, requests: readonly EncodedRe
         ids[request]?.push(id);
         const stopped = yield { request, id };
         if (stopped) reasons[request] = 'stop';
-        else if (step + 1 < context.maxNewTokens) going.push(request);
+        else if (step + 1 < (context.limits[request] as number)) going.push(request);
       }
       active = going;
       if (active.length === 0) break;

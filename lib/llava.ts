@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs';
 import { ClipVision } from '../layers/clip_vision';
-import { ConfigError, PromptError, PruneError } from '../layers/errors';
+import { PromptError, PruneError } from '../layers/errors';
 import { Llama } from '../layers/llama';
 import type { Parameters } from '../layers/parameters';
 import { Projector } from '../layers/projector';
@@ -77,7 +77,7 @@ export class Llava {
     if (!vision || !visionConfig)
       throw new PromptError('NO_VISION', `${images.length} image(s) were given to a model that has no vision tower. Ask without an image.`);
     const wanted = uniqueNeeds(needs, vision);
-    const counts = images.map((image) => checkedCrops(image, vision));
+    const counts = images.map(({ pixelValues }) => pixelValues.shape[0]);
     const crops = vision.segments(counts.reduce((sum, count) => sum + count, 0));
     const attention = crops.map(() => new Map<string, tf.Tensor2D>());
     let states = tf.tidy(() => {
@@ -229,16 +229,4 @@ function uniqueNeeds(needs: readonly Needs[], vision: ClipVision): AttentionNeed
     }
   }
   return [...all.values()];
-}
-
-function checkedCrops(image: PreparedImage, vision: ClipVision): number {
-  const [crops, height, width, channels] = image.pixelValues.shape;
-  const { image_size: size, num_channels: wanted } = vision.shape;
-  if (height !== size || width !== size || channels !== wanted) {
-    throw new ConfigError(
-      'IMAGE_SHAPE',
-      `Prepared pixels are [${image.pixelValues.shape.join(', ')}], the vision tower takes [crops, ${size}, ${size}, ${wanted}]. Prepare the image with this model's processor.`,
-    );
-  }
-  return crops;
 }

@@ -55,7 +55,8 @@ async function openWhere(where: string): Promise<ByteDirectory> {
 }
 
 async function imageProcessor(directory: ByteDirectory, imageSize: number, signal?: AbortSignal): Promise<PreprocessorConfig> {
-  for (const name of ['preprocessor_config.json', 'processor_config.json']) {
+  // transformers 5 nests the image processor in processor_config.json, and prefers it there.
+  for (const name of ['processor_config.json', 'preprocessor_config.json']) {
     const json = await readJsonIfPresent(directory, name, signal);
     if (json !== undefined && (name === 'preprocessor_config.json' || (json as { image_processor?: unknown }).image_processor)) {
       return parsePreprocessorConfig(json, `${directory.name}/${name}`);

@@ -6,6 +6,7 @@ import type { BackendName } from './backend/backends';
 import type { GenerationConfig, ModelConfig } from './config';
 import { disposeEncoded, type EncodedImage, type KeptPatches } from './encoded';
 import { type Generated, type GeneratedAll, generateTokens, newTokenLimit, type Timing, type TokenOptions } from './generate';
+import { checkPixelValues } from './image/prepare';
 import type { PreparedImage } from './image/types';
 import type { EncodedRequest, Llava } from './llava';
 import { Pacer, Queue } from './pacer';
@@ -144,7 +145,7 @@ export class TokenModel {
     this.alive();
     const begun = performance.now();
     const pruner = createPruner(options.prune ?? { method: 'none' });
-    const maxNewTokens = Math.min(...requests.map((request) => this.newTokenLimit(request, pruner, options.maxNewTokens)));
+    const limits = requests.map((request) => this.newTokenLimit(request, pruner, options.maxNewTokens));
     const endIds = new Set(this.generationConfig.eos_token_id ?? this.config.text_config.eos_token_id);
     const leave = await this.queue.enter();
     const pacer = new Pacer(options.signal);
@@ -153,7 +154,7 @@ export class TokenModel {
       await pacer.pause();
       for (const request of requests) encoded.push(await this.encodeRequest(request, pruner, pacer, options.tap));
       const encode = performance.now() - begun;
-      const context = { pruner, pacer, tap: options.tap, endIds, maxNewTokens, sampling: options };
+      const context = { pruner, pacer, tap: options.tap, endIds, limits, sampling: options };
       const stream = generateTokens(
         this.llava,
         encoded.map(({ request }) => request),
@@ -192,6 +193,9 @@ export class TokenModel {
   private async encode(images: readonly PreparedImage[], pruners: readonly Pruner[], pacer: Pacer, tap?: Tap): Promise<EncodedImage[]> {
     for (const [i, image] of images.entries()) {
       if (image.pixelValues.isDisposed) throw new ImageError('IMAGE_DISPOSED', `The pixels of image ${i} were disposed. Prepare the image again.`);
+      if (this.config.model_type !== 'llava') continue; // it will be refused for that
+      const { image_size: side } = this.config.vision_config;
+      await checkPixelValues(image.pixelValues, { width: side, height: side });
     }
     const needs = pruners.map((pruner) => pruner.needs(this.llava.encoder));
     return this.llava.encode(images, needs, { pacer, tap });

@@ -176,6 +176,19 @@ describe('bad requests are refused before any work', () => {
     });
   });
 
+  it.each([
+    ['channels first', () => tf.zeros([1, 3, 32, 32]), 'IMAGE_TENSOR'],
+    ['another size', () => tf.zeros([1, 24, 24, 3]), 'IMAGE_TENSOR'],
+    ['whole numbers', () => tf.zeros([1, 32, 32, 3], 'int32'), 'IMAGE_TENSOR'],
+    ['no crop', () => tf.zeros([0, 32, 32, 3]), 'IMAGE_TENSOR'],
+    ['a value that is no number', () => tf.fill([1, 32, 32, 3], Number.NaN), 'IMAGE_NAN'],
+  ])('pixels with %s are refused by name', async (_what, pixels, code) => {
+    const wrong = { originalSize: { width: 32, height: 32 }, grid: { rows: 4, columns: 4 }, pixelValues: pixels() as tf.Tensor4D };
+    await withImages([wrong], async () => {
+      await expect(model.generate({ inputIds: PROMPT, images: [wrong] })).rejects.toMatchObject({ code });
+    });
+  });
+
   it('refuses ids outside the vocabulary and an empty prompt', async () => {
     await expect(model.generate({ inputIds: [1, 40] })).rejects.toMatchObject({ code: 'BAD_TOKEN_ID' });
     await expect(model.generate({ inputIds: [1, -1] })).rejects.toMatchObject({ code: 'BAD_TOKEN_ID' });
