@@ -1,7 +1,6 @@
 import { cpus } from 'node:os';
 import * as tf from '@tensorflow/tfjs';
-import { useBackend } from '../lib/backend/backends';
-import { selectTokens, visPruner } from '../lib/prune/vispruner';
+import { selectTokens, useBackend, visPruner } from '../lib/index';
 
 /** Milliseconds that VisPruner takes to choose, and how much of it is the plain arithmetic after the backend's product. `ts-node bench/selection.ts [backend]` */
 async function main(backend: string): Promise<void> {
