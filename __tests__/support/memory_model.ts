@@ -9,7 +9,7 @@ import { bytesOf, type Files } from './tokenizers';
 /** Patches of an image of the small model. */
 export const PATCHES = 16;
 
-const TEXT = {
+const TEXT: Readonly<Record<string, unknown>> = {
   model_type: 'llama',
   vocab_size: VOCABULARY.length,
   hidden_size: 32,
@@ -23,14 +23,14 @@ const TEXT = {
   pad_token_id: tokenId(PAD),
 };
 
-export const LLAVA_CONFIG = {
+export const LLAVA_CONFIG: Readonly<Record<string, unknown>> = {
   model_type: 'llava',
   image_token_index: tokenId(IMAGE),
   vision_config: { hidden_size: 32, intermediate_size: 48, num_hidden_layers: 3, num_attention_heads: 4, image_size: 32, patch_size: 8 },
   text_config: TEXT,
 };
 
-export const LANGUAGE_CONFIG = TEXT;
+export const LANGUAGE_CONFIG: Readonly<Record<string, unknown>> = TEXT;
 
 /** A whole directory: a small model of seeded weights, the shipped model's tokenizer and template, images of 32 x 32. */
 export async function modelFiles(config: object = LLAVA_CONFIG): Promise<Record<string, Uint8Array>> {
