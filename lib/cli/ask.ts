@@ -19,7 +19,7 @@ interface AskFlags extends ModelOptions, PruneFlags {
   readonly json?: boolean;
 }
 
-function append(text: string, before: readonly string[]): string[] {
+function append(text: string, before: readonly string[] = []): string[] {
   return [...before, text];
 }
 
@@ -27,14 +27,15 @@ function append(text: string, before: readonly string[]): string[] {
 export function addAsk(program: Command, { signal }: CommandContext): void {
   const command = program
     .command('ask')
+    .usage('[options] [image...] <question>')
     .description('ask about an image, about several, or without any; the answer is printed as it is written')
-    .argument('[words...]', 'IMAGE... QUESTION: paths or addresses of JPEG, PNG or WebP files, then the question');
+    .argument('[words...]', 'paths or addresses of JPEG, PNG or WebP files, then the question');
   addPruneOptions(addModelOptions(command), 'none, or vispruner when a budget is given')
     .option('--temperature <t>', '0 takes the most likely token; above 0 tokens are drawn (default: 0)', number)
     .option('--top-p <p>', 'draw among the fewest tokens whose probabilities sum to p (default: 1)', number)
     .option('--top-k <k>', 'draw among the k most likely tokens; 0 means all (default: 0)', number)
     .option('--max-new-tokens <n>', 'tokens to write at most', whole)
-    .option('--stop <text>', 'end the answer where this text would come; may be given several times', append, [])
+    .option('--stop <text>', 'end the answer where this text would come; may be given several times', append)
     .option('--overlay <file.png>', 'draw the kept patches over the image; of several, each gets a file with its number')
     .option('--json', 'print one JSON object when the answer is complete')
     .action(async (words: string[], flags: AskFlags) => {
