@@ -1,7 +1,7 @@
 /**
  * Runs what README.md shows. Every ```sh block is run line by line in the checkout, and every ```ts block is type-checked against the built declarations
  * and run as a module of its own, in the order of the page. A comment `<!-- not run: why -->` on the line before a block leaves it out, and the why is
- * printed. Lines that only fetch or install (git clone, cd, npm ci) are passed over: whoever runs this has done them.
+ * printed. Lines that .ci/run has run as steps of their own (npm ci, the demo) are passed over.
  */
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
@@ -12,7 +12,7 @@ import process from 'node:process';
 const require = createRequire(import.meta.url);
 const ts = require('typescript');
 const SECONDS_PER_COMMAND = 300;
-const ALREADY_DONE = /^(git clone|cd|npm ci)\b/;
+const ALREADY_DONE = /^(git clone|cd|npm ci|npm run demo)\b/;
 const folder = path.resolve('dist/readme'); // inside the package, so that `import 'vispruner'` finds it
 let failed = 0;
 
