@@ -16,7 +16,7 @@ const RUNS: readonly { readonly name: string; readonly prune: PruneOptions }[] =
   { name: 'all visual tokens', prune: { method: 'none' } },
   { name: 'VisPruner keeps 28', prune: { method: 'vispruner', tokens: 28 } },
 ];
-const ROUNDS = 5;
+const ROUNDS = 9;
 
 const images = path.join(__dirname, 'images');
 const scenes = JSON.parse(readFileSync(path.join(images, 'questions.json'), 'utf8')) as Scene[];
@@ -38,8 +38,8 @@ async function oneQuestion(model: VisionLanguageModel, image: string, question: 
   row('', 'tokens', 'first token', 'answer');
   for (const [i, { name, prune }] of RUNS.entries()) {
     const { text, usage } = await model.ask(image, question, { prune });
-    const typical = times[i]?.sort((a, b) => a - b)[ROUNDS >> 1] ?? 0;
-    row(name, String(usage.visualTokens), `${typical.toFixed(0)} ms`, text.trim(), text.trim() === truth ? 'right' : `wrong: ${truth}`);
+    const fastest = Math.min(...(times[i] ?? [])); // whatever else the machine does can only add to it
+    row(name, String(usage.visualTokens), `${fastest.toFixed(0)} ms`, text.trim(), text.trim() === truth ? 'right' : `wrong: ${truth}`);
   }
 }
 
