@@ -5,7 +5,7 @@ import { Projector } from '../../layers/projector';
 import type { RotaryTable } from '../../layers/rotary';
 import { QUESTION_TYPES, type QuestionType } from '../scenes/questions';
 import { crossEntropy, oneHot } from './losses';
-import { PREDICTIONS, PREFIX_LENGTH, packMask, packPositions, QUESTION_LENGTH, type QuestionBatch } from './questions_batch';
+import { PREDICTIONS, PREFIX_LENGTH, packMask, packPositions, QUESTION_LENGTH, QUESTIONS_PER_IMAGE, type QuestionBatch } from './questions_batch';
 import { LANGUAGE_PATH, PROJECTOR_PATH, TEXT_SHAPE, VISION_SHAPE, WIDTH } from './recipe';
 
 /** Projector and decoder over packed questions. */
@@ -46,7 +46,7 @@ export class DecoderModel {
     return tf.tidy(() => {
       const target = oneHot(tf.tensor1d(batch.targets, 'int32'), TEXT_SHAPE.vocab_size);
       const weights = tf.tensor2d(batch.weights, [batch.weights.length, 1]);
-      const questions = batch.images * (PREDICTIONS - 1);
+      const questions = batch.images * QUESTIONS_PER_IMAGE;
       return tf.div(crossEntropy(this.logits(visual, batch), target, weights), questions) as tf.Scalar;
     });
   }

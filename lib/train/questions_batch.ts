@@ -9,13 +9,13 @@ import { EOS, encodeQuestion, PAD, PROMPT_START, tokenId } from '../scenes/token
  */
 const LONG = 13; // a relation and "ASSISTANT:"
 const SHORT = 8; // any other question
-/** Types that a slot asks for, the first that the scene can answer; two-attribute questions are the hardest and come twice. */
+/** Types that a slot asks for, the first that the scene can answer; relations are the longest and come twice, counting is the hardest and comes three times. */
 const LONG_SLOTS: readonly QuestionType[] = ['relation', 'relation'];
-const SHORT_SLOTS: readonly QuestionType[] = ['exists', 'exists', 'colour', 'shape', 'count', 'count', 'where', 'letter'];
+const SHORT_SLOTS: readonly QuestionType[] = ['exists', 'colour', 'shape', 'count', 'count', 'count', 'where', 'letter'];
 const ALWAYS_POSSIBLE: readonly QuestionType[] = ['exists', 'count'];
 /** Enough rounds of all types that two of each are there. */
 const DRAWN = 20;
-/** The last slot holds the answer too, and learns to end after it. */
+/** The first and the last slot, a long and a short one, hold the answer too and learn to end after it. */
 const END_WEIGHT = 0.1;
 
 export const PREFIX_LENGTH: number = PROMPT_START.length - 1; // <s> USER:
@@ -24,17 +24,17 @@ export const QUESTIONS_PER_IMAGE: number = LONG_SLOTS.length + SHORT_SLOTS.lengt
 interface Slot {
   readonly start: number;
   readonly length: number;
+  /** Whether it holds the answer and learns to end after it. */
+  readonly ends: boolean;
 }
 
-export const SLOTS: readonly Slot[] = [...LONG_SLOTS.map(() => LONG), ...SHORT_SLOTS.map(() => SHORT)].map((length, i, all) => ({
-  start: all.slice(0, i).reduce((a, b) => a + b, 0),
-  length: i === all.length - 1 ? length + 1 : length,
-}));
-const LAST = SLOTS[SLOTS.length - 1] as Slot;
+export const SLOTS: readonly Slot[] = [...LONG_SLOTS.map(() => LONG), ...SHORT_SLOTS.map(() => SHORT)]
+  .map((length, i, all) => (i === 0 || i === all.length - 1 ? { length: length + 1, ends: true } : { length, ends: false }))
+  .map((slot, i, all) => ({ ...slot, start: all.slice(0, i).reduce((sum, { length }) => sum + length, 0) }));
 /** Tokens after the visual ones. */
-export const QUESTION_LENGTH: number = LAST.start + LAST.length;
-/** Rows per image whose next token is learned: one a question and the end. */
-export const PREDICTIONS: number = QUESTIONS_PER_IMAGE + 1;
+export const QUESTION_LENGTH: number = SLOTS.reduce((sum, { length }) => sum + length, 0);
+/** Rows per image whose next token is learned: one a question, and the ends. */
+export const PREDICTIONS: number = QUESTIONS_PER_IMAGE + SLOTS.filter(({ ends }) => ends).length;
 
 export interface QuestionBatch {
   readonly images: number;
@@ -54,29 +54,29 @@ export function questionBatch(scenes: readonly SceneLayout[], random: Random): Q
   const ids = new Int32Array(images * perImage).fill(tokenId(PAD));
   const rows = new Int32Array(images * PREDICTIONS);
   const targets = new Int32Array(images * PREDICTIONS);
-  const weights = new Float32Array(images * PREDICTIONS).fill(1);
+  const weights = new Float32Array(images * PREDICTIONS);
   const types: (QuestionType | 'end')[] = [];
-  scenes.forEach((scene, image) => {
+  let prediction = 0;
+  const predict = (row: number, target: number, type: QuestionType | 'end') => {
+    rows[prediction] = row;
+    targets[prediction] = target;
+    weights[prediction++] = type === 'end' ? END_WEIGHT : 1;
+    types.push(type);
+  };
+  for (const [image, scene] of scenes.entries()) {
     const text = image * perImage;
-    const first = image * PREDICTIONS;
     ids.set(PROMPT_START.slice(0, PREFIX_LENGTH), text);
-    chooseQuestions(scene, random).forEach((question, i) => {
-      const slot = SLOTS[i] as Slot;
+    for (const [i, question] of chooseQuestions(scene, random).entries()) {
+      const { start, ends } = SLOTS[i] as Slot;
       const prompt = encodeQuestion(question.text);
       const answer = tokenId(question.answer);
-      ids.set(prompt, text + PREFIX_LENGTH + slot.start);
-      rows[first + i] = slot.start + prompt.length - 1;
-      targets[first + i] = answer;
-      types.push(question.type);
-      if (slot === LAST) {
-        ids[text + PREFIX_LENGTH + slot.start + prompt.length] = answer;
-        rows[first + i + 1] = slot.start + prompt.length;
-        targets[first + i + 1] = tokenId(EOS);
-        weights[first + i + 1] = END_WEIGHT;
-        types.push('end');
-      }
-    });
-  });
+      ids.set(prompt, text + PREFIX_LENGTH + start);
+      predict(start + prompt.length - 1, answer, question.type);
+      if (!ends) continue;
+      ids[text + PREFIX_LENGTH + start + prompt.length] = answer;
+      predict(start + prompt.length, tokenId(EOS), 'end');
+    }
+  }
   return { images, ids, rows, targets, weights, types };
 }
 

@@ -14,6 +14,11 @@ beforeAll(() => useBackend('wasm'));
 
 const VISUAL = 6;
 
+/** The slot in which a row after the visual tokens lies. */
+function slotOf(row: number): (typeof SLOTS)[number] {
+  return SLOTS.find(({ start, length }) => row < start + length) as (typeof SLOTS)[number];
+}
+
 it('a question packed among others gets the logits that it gets alone', async () => {
   const packed = new VariableSource(DECODER_INITIAL, 3);
   const model = new DecoderModel(packed.parameters);
@@ -24,7 +29,8 @@ it('a question packed among others gets the logits that it gets alone', async ()
   const visual = tf.randomNormal([VISUAL, WIDTH], 0, 0.5, 'float32', 9) as tf.Tensor2D;
   const together = await (model.logits(visual, batch).array() as Promise<number[][]>);
   expect(together).toHaveLength(PREDICTIONS);
-  for (const [i, slot] of SLOTS.entries()) {
+  for (let i = 0; i < PREDICTIONS; i++) {
+    const slot = slotOf(batch.rows[i] as number);
     const asked = (batch.rows[i] as number) - slot.start + 1;
     const question = batch.ids.slice(PREFIX_LENGTH + slot.start, PREFIX_LENGTH + slot.start + asked);
     const tokens = tf.concat([llama.embed(batch.ids.slice(0, PREFIX_LENGTH)), visual, llama.embed(question)], 0);
@@ -44,16 +50,21 @@ it('every question restarts its positions where the visual tokens end', () => {
   for (const { start } of SLOTS) expect(positions[PREFIX_LENGTH + VISUAL + start]).toBe(PREFIX_LENGTH + VISUAL);
 });
 
-it('every question fits its slot and its answer is no part of what is read', () => {
+it('every question fits its slot, its answer is no part of what is read, and a long one and a short one learn to end', () => {
   const random = new Random(2);
   for (let seed = 0; seed < 200; seed++) {
-    const { rows, targets, ids } = questionBatch([layoutScene(seed)], random);
-    SLOTS.forEach(({ start, length }, i) => {
-      const row = rows[i] as number;
-      expect(row).toBeGreaterThanOrEqual(start);
-      expect(row).toBeLessThan(start + length);
-      if (i < SLOTS.length - 1) expect(ids.slice(PREFIX_LENGTH + row + 1, PREFIX_LENGTH + start + length)).not.toContain(targets[i]);
-    });
+    const { rows, targets, ids, types } = questionBatch([layoutScene(seed)], random);
+    const slots = Array.from(rows, slotOf);
+    expect(new Set(slots)).toEqual(new Set(SLOTS));
+    for (const [i, slot] of slots.entries()) {
+      const place = PREFIX_LENGTH + (rows[i] as number);
+      const after = ids.slice(place + 1, PREFIX_LENGTH + slot.start + slot.length);
+      if (types[i] === 'end') expect(ids[place]).toBe(targets[i - 1]);
+      else if (!slot.ends) expect(after).not.toContain(targets[i]);
+    }
+    expect(types.filter((type) => type === 'end')).toHaveLength(2);
+    expect(types[1]).toBe('end');
+    expect(types.at(-1)).toBe('end');
   }
 });
 
