@@ -105,9 +105,13 @@ async function runStage0(options: Options, loop: LoopOptions, signal: AbortSigna
   await train(stage, found?.position ?? { seconds: 0, steps: 0 }, loop, signal);
 }
 
+function stage2File(options: Options): string {
+  return path.join(options.folder, options.subsets ? 'stage2.safetensors' : 'stage2-all-tokens.safetensors');
+}
+
 /** Stages 1 and 0 must have left their states; the projector is aligned first unless the run is resumed. */
 async function runStage2(options: Options, loop: LoopOptions, signal: AbortSignal): Promise<void> {
-  const file = path.join(options.folder, options.subsets ? 'stage2.safetensors' : 'stage2-all-tokens.safetensors');
+  const file = stage2File(options);
   const before = (stage: string) => {
     const found = path.join(options.folder, `${stage}.safetensors`);
     if (!fs.existsSync(found))
@@ -162,7 +166,7 @@ async function runStage2(options: Options, loop: LoopOptions, signal: AbortSigna
 /** The shipped directory from the states of stages 1 and 2. */
 async function runExport(options: Options): Promise<void> {
   const vision = await readArrays(path.join(options.folder, 'stage1.safetensors'));
-  const rest = await readArrays(path.join(options.folder, 'stage2.safetensors'));
+  const rest = await readArrays(stage2File(options));
   await exportModel(options.out, new Map([...vision, ...rest]), { trained_by: 'npm run train' });
   console.log(`Exported to ${options.out}.`);
 }
