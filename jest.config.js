@@ -4,5 +4,5 @@ module.exports = {
   testMatch: ['<rootDir>/__tests__/**/*.test.ts'],
   transform: { '^.+\\.ts$': ['@swc/jest', { jsc: { target: 'es2022', parser: { syntax: 'typescript' } } }] },
   modulePathIgnorePatterns: ['<rootDir>/(dist|[.]venv|runs)/'],
-  testTimeout: 60000,
+  testTimeout: 180000,
 };
