@@ -51,7 +51,7 @@ export interface RunOptions {
 export interface GenerateOptions extends RunOptions, TokenOptions {}
 
 export interface ForwardResult {
-  /** [S, vocabulary]: every row that is left after the last block. The caller disposes it. */
+  /** Every row that is left after the last block, [S, vocabulary]. The caller disposes it. */
   readonly logits: tf.Tensor2D;
   readonly visual: readonly KeptPatches[];
   /** Visual tokens that entered each decoder block. */

@@ -38,7 +38,7 @@ export interface VisionView {
   readonly features: tf.Tensor2D;
   /** [heads, N] for one of the needs declared. */
   attention(need: AttentionNeed): tf.Tensor2D;
-  /** [N, D]: all patches through the projector, computed when first asked for; borrowed. */
+  /** All patches through the projector, [N, D], computed when first asked for; borrowed. */
   projected(): tf.Tensor2D;
   /** The prompt's ids without image tokens. */
   readonly textIds: Int32Array;
