@@ -19,6 +19,7 @@ export function addSelect(program: Command, { signal }: CommandContext): void {
     .argument('<image>', 'path or address of a JPEG, PNG or WebP file');
   addPruneOptions(addModelOptions(command), 'vispruner')
     .option('--out <file.png>', 'draw the kept patches over the image')
+    .option('--json', 'taken as by the other commands; what select prints is JSON with and without it')
     .action(async (image: string, flags: SelectFlags) => {
       const pruner = asUse(() => createPruner(pruneOptions({ ...flags, prune: flags.prune ?? 'vispruner' })));
       checkOverlay(flags.out, pruner);
