@@ -1,19 +1,10 @@
 import { SingleBar } from 'cli-progress';
 import { Command } from 'commander';
 import { VisPrunerError } from '../layers/errors';
-import { LAYOUTS } from '../weights/layouts';
 import { convertCheckpoint } from './convert';
-import { parsePrecision, parseSize } from './options';
+import { addConvertOptions, type ConvertFlags, parsePrecision, parseSize } from './options';
 
-interface Arguments {
-  readonly dtype?: string;
-  readonly maxShardSize?: string;
-  readonly layout?: string;
-  readonly overwrite?: boolean;
-  readonly checkFinite?: boolean;
-}
-
-async function run(source: string, target: string, given: Arguments): Promise<void> {
+async function run(source: string, target: string, given: ConvertFlags): Promise<void> {
   const abort = new AbortController();
   process.once('SIGINT', () => abort.abort(new Error('Interrupted; nothing was written.')));
   const bar = process.stderr.isTTY
@@ -39,15 +30,8 @@ async function run(source: string, target: string, given: Arguments): Promise<vo
   );
 }
 
-const program = new Command('convert')
+const program = addConvertOptions(new Command('convert'))
   .description('Writes a checkpoint in another precision, size of files, or layout of keys. The target appears when it is complete.')
-  .argument('<source>', 'directory with model.safetensors, or its shards and index')
-  .argument('<target>', 'directory to make')
-  .option('--dtype <name>', 'float32, float16 or bfloat16 (default: as it is)')
-  .option('--max-shard-size <size>', 'largest file, like 500MB or 2GiB (default: 5GB)')
-  .option('--layout <name>', `layout of keys: ${LAYOUTS.map(({ name }) => name).join(', ')} (default: as it is)`)
-  .option('--overwrite', 'replace a target that exists')
-  .option('--check-finite', 'refuse weights that are NaN or infinite')
   .action(run);
 
 program.parseAsync().catch((error: unknown) => {

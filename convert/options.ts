@@ -1,5 +1,28 @@
+import type { Command } from 'commander';
 import { ConfigError } from '../layers/errors';
 import type { FloatDtype } from '../weights/dtype';
+import { LAYOUTS } from '../weights/layouts';
+
+/** What a command line says of a conversion. */
+export interface ConvertFlags {
+  readonly dtype?: string;
+  readonly maxShardSize?: string;
+  readonly layout?: string;
+  readonly overwrite?: boolean;
+  readonly checkFinite?: boolean;
+}
+
+/** Arguments and options of a conversion, alike wherever it is a command. */
+export function addConvertOptions(command: Command): Command {
+  return command
+    .argument('<source>', 'directory with model.safetensors, or its shards and index')
+    .argument('<target>', 'directory to make')
+    .option('--dtype <name>', 'float32, float16 or bfloat16 (default: as it is)')
+    .option('--max-shard-size <size>', 'largest file, like 500MB or 2GiB (default: 5GB)')
+    .option('--layout <name>', `layout of keys: ${LAYOUTS.map(({ name }) => name).join(', ')} (default: as it is)`)
+    .option('--overwrite', 'replace a target that exists')
+    .option('--check-finite', 'refuse weights that are NaN or infinite');
+}
 
 export type Precision = 'float32' | 'float16' | 'bfloat16';
 

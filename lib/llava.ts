@@ -60,7 +60,7 @@ export class Llava {
     }
   }
 
-  /** What pruners may know of the encoder. @throws PromptError `NO_VISION` for a bare language model */
+  /** What pruners may know of the encoder; a bare language model has none, of 0 blocks. */
   get encoder(): EncoderFacts {
     return { blocks: this.vision ? this.featureLayer : 0, featureBlock: this.featureLayer - 1, hasClassToken: true };
   }

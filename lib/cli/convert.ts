@@ -1,35 +1,19 @@
 import type { Command } from 'commander';
 import { convertCheckpoint } from '../../convert/convert';
-import { parsePrecision, parseSize } from '../../convert/options';
-import { LAYOUTS } from '../../weights/layouts';
+import { addConvertOptions, type ConvertFlags, parsePrecision, parseSize } from '../../convert/options';
 import type { CommandContext } from './context';
 import { asUse } from './errors';
 import { bytes, print, printJson } from './output';
 import { progressBar } from './progress';
 
-interface ConvertFlags {
-  readonly dtype?: string;
-  readonly maxShardSize?: string;
-  readonly layout?: string;
-  readonly overwrite?: boolean;
-  readonly checkFinite?: boolean;
-  readonly json?: boolean;
-}
-
 /** `vispruner convert`: what `convert/` does, with this program's ways of progress, errors and interrupts. */
 export function addConvert(program: Command, { signal }: CommandContext): void {
-  program
+  const command = program
     .command('convert')
-    .description('write a checkpoint in another precision, size of files, or layout of keys; the target appears when it is complete')
-    .argument('<source>', 'directory with model.safetensors, or its shards and index')
-    .argument('<target>', 'directory to make')
-    .option('--dtype <name>', 'float32, float16 or bfloat16 (default: as it is)')
-    .option('--max-shard-size <size>', 'largest file, like 500MB or 2GiB (default: 5GB)')
-    .option('--layout <name>', `layout of keys: ${LAYOUTS.map(({ name }) => name).join(', ')} (default: as it is)`)
-    .option('--overwrite', 'replace a target that exists')
-    .option('--check-finite', 'refuse weights that are NaN or infinite')
+    .description('write a checkpoint in another precision, size of files, or layout of keys; the target appears when it is complete');
+  addConvertOptions(command)
     .option('--json', 'print one JSON object')
-    .action(async (source: string, target: string, { dtype, maxShardSize, json, ...flags }: ConvertFlags) => {
+    .action(async (source: string, target: string, { dtype, maxShardSize, json, ...flags }: ConvertFlags & { readonly json?: boolean }) => {
       const checked = asUse(() => ({
         dtype: dtype === undefined ? undefined : parsePrecision(dtype),
         maxShardBytes: maxShardSize === undefined ? undefined : parseSize(maxShardSize),
