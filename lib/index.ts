@@ -36,6 +36,7 @@ export { openSafetensors, type SafetensorsFile, type TensorInfo } from '../weigh
 export { readSafetensors, writeSafetensors } from '../weights/safetensors_node';
 export { checkpointSource, type FillProgress, type ParameterSource, seedSource, type TensorFactory } from '../weights/sources';
 export { type CountedConfig, type CountedWork, type Flops, flops } from './analysis/flops';
+export type { Answer, AskOptions, QuestionImages } from './answer';
 // Backends
 export { BACKENDS, type BackendName, currentBackend, useBackend } from './backend/backends';
 export { float32Factory } from './backend/matrices';
@@ -63,7 +64,7 @@ export type { CropGeometry, DecodeOptions, ImageInput, PreparedImage, Rectangle,
 export type { Llava } from './llava';
 // Models
 export { type LoadOptions, loadModel } from './load';
-export { type Answer, type AskOptions, type QuestionImages, VisionLanguageModel } from './model';
+export { VisionLanguageModel } from './model';
 // Pruning
 export { createPruner, METHODS, type PruneOptions } from './prune/registry';
 export type {

@@ -1,37 +1,15 @@
 import { ConfigError, PromptError } from '../layers/errors';
 import type { ParameterSource } from '../weights/sources';
+import type { Answer, AskOptions, QuestionImages } from './answer';
 import type { BackendName } from './backend/backends';
 import { type ChatMessage, type ChatProcessor, StopStrings } from './chat';
 import type { GenerationConfig, ModelConfig } from './config';
-import type { KeptPatches } from './encoded';
-import type { FinishReason, Timing, TokenOptions, Usage } from './generate';
 import { decodeImage } from './image/decode_node';
 import { prepareImage } from './image/prepare';
 import type { Aspect, PreprocessorConfig } from './image/preprocessor_config';
 import type { ImageInput, PreparedImage } from './image/types';
 import type { Llava } from './llava';
-import { EncodedImages, type RunOptions, TokenModel } from './token_model';
-
-/** An image to be decoded, or one that is prepared or encoded already. */
-export type QuestionImages = ImageInput | PreparedImage | EncodedImages | readonly (ImageInput | PreparedImage)[];
-
-export interface AskOptions extends RunOptions, TokenOptions {
-  /** How an image that is no square is fitted; default: what the checkpoint says. */
-  readonly aspect?: Aspect;
-  /** The answer ends before the first of these. */
-  readonly stop?: string | readonly string[];
-}
-
-export interface Answer {
-  readonly text: string;
-  /** Ids of the text, also of a stop string that was cut off. */
-  readonly ids: Int32Array;
-  readonly finishReason: FinishReason;
-  /** What was kept of each crop of each image. */
-  readonly visual: readonly KeptPatches[];
-  readonly usage: Usage;
-  readonly timing: Timing;
-}
+import { EncodedImages, TokenModel } from './token_model';
 
 /** What a checkpoint's directory holds beside the weights. */
 export interface Processors {

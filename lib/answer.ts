@@ -1,0 +1,26 @@
+import type { KeptPatches } from './encoded';
+import type { FinishReason, Timing, TokenOptions, Usage } from './generate';
+import type { Aspect } from './image/preprocessor_config';
+import type { ImageInput, PreparedImage } from './image/types';
+import type { EncodedImages, RunOptions } from './token_model';
+
+/** An image to be decoded, or one that is prepared or encoded already. */
+export type QuestionImages = ImageInput | PreparedImage | EncodedImages | readonly (ImageInput | PreparedImage)[];
+
+export interface AskOptions extends RunOptions, TokenOptions {
+  /** How an image that is no square is fitted; default: what the checkpoint says. */
+  readonly aspect?: Aspect;
+  /** The answer ends before the first of these. */
+  readonly stop?: string | readonly string[];
+}
+
+export interface Answer {
+  readonly text: string;
+  /** Ids of the text, also of a stop string that was cut off. */
+  readonly ids: Int32Array;
+  readonly finishReason: FinishReason;
+  /** What was kept of each crop of each image. */
+  readonly visual: readonly KeptPatches[];
+  readonly usage: Usage;
+  readonly timing: Timing;
+}
