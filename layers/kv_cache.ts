@@ -12,6 +12,8 @@ export interface KeyValueCache {
   append(keys: tf.Tensor2D, values: tf.Tensor2D, positions: Int32Array): void;
   /** queries [Q, heads * headDim] over all that is held -> [Q, heads * headDim] */
   attend(queries: tf.Tensor2D, options?: AttendOptions): tf.Tensor2D;
+  /** Forgets all but the first `length` tokens. */
+  truncate(length: number): void;
   /** A cache that goes on from here on its own. */
   fork(): KeyValueCache;
   dispose(): void;
@@ -49,6 +51,15 @@ export class ConcatKeyValueCache implements KeyValueCache {
   attend(queries: tf.Tensor2D, options?: AttendOptions): tf.Tensor2D {
     if (!this.held) throw new StateError('EMPTY_CACHE', 'This key-value cache holds nothing to attend to; append keys and values first.');
     return attend(queries, this.held.keys, this.held.values, this.shape, options);
+  }
+
+  truncate(length: number): void {
+    if (!this.held || length >= this.length) return;
+    const { keys, values } = this.held;
+    this.held =
+      length > 0 ? { keys: tf.keep(tf.slice(keys, [0, 0], [length, -1])), values: tf.keep(tf.slice(values, [0, 0], [length, -1])) } : undefined;
+    tf.dispose([keys, values]);
+    this.tokenPositions = this.tokenPositions.slice(0, length);
   }
 
   fork(): KeyValueCache {

@@ -49,9 +49,14 @@ export function checkedSelection(kept: Int32Array, patches: number): Int32Array 
   return kept;
 }
 
-/** The features that go into the projector: [tokens, C]. */
-export function keptFeatures(images: readonly EncodedImage[], { image, crop, grid, kept }: KeptPatches): tf.Tensor2D {
-  const { features, classToken } = (images[image] as EncodedImage).crops[crop] as EncodedCrop;
+/** Patches among the visual tokens; class tokens do not count. */
+export function patchesIn(kept: readonly KeptPatches[]): number {
+  return kept.reduce((sum, one) => sum + one.kept.length, 0);
+}
+
+/** The features of one crop that go into the projector: [tokens, C]. */
+export function keptFeatures(image: EncodedImage, { crop, grid, kept }: KeptPatches): tf.Tensor2D {
+  const { features, classToken } = image.crops[crop] as EncodedCrop;
   const patches = kept.length === grid.rows * grid.columns ? features : tf.gather(features, tf.tensor1d(kept, 'int32'));
   return classToken ? tf.concat([classToken, patches], 0) : patches;
 }

@@ -2,9 +2,10 @@ import * as tf from '@tensorflow/tfjs';
 import { PromptError } from '../layers/errors';
 import type { Tap } from '../layers/tap';
 import { decodeStep } from './decoder';
-import type { KeptPatches } from './encoded';
-import type { EncodedRequest, Llava } from './llava';
+import { type KeptPatches, patchesIn } from './encoded';
+import type { EncodedRequest, Llava, Prefilled } from './llava';
 import type { Pacer } from './pacer';
+import { tokensOf } from './prompt_cache';
 import type { Pruner } from './prune/types';
 import { Sampler, type SamplingOptions } from './sampler';
 
@@ -19,6 +20,8 @@ export type FinishReason = 'stop' | 'length';
 export interface Usage {
   /** Text tokens and visual tokens that entered the decoder. */
   readonly promptTokens: number;
+  /** Of these, the tokens that a `PromptCache` held: they were not computed again. */
+  readonly cachedTokens: number;
   readonly visualTokens: number;
   /** Visual tokens that the images have unpruned. */
   readonly visualTokensBefore: number;
@@ -72,7 +75,7 @@ export async function* generateTokens(llava: Llava, requests: readonly EncodedRe
   const samplers = requests.map((_, i) => new Sampler(context.sampling, i));
   const ids: number[][] = requests.map(() => []);
   const reasons: FinishReason[] = requests.map(() => 'length');
-  const { result, sequences, visual, timing } = await llava.prefill(requests, context);
+  const { result, prompts, timing } = await llava.prefill(requests, context);
   let active = requests.map((_, i) => i);
   let states = tf.tidy(() =>
     tf.gather(
@@ -107,7 +110,7 @@ export async function* generateTokens(llava: Llava, requests: readonly EncodedRe
         const next = await decodeStep(
           llava.language,
           embeddings,
-          active.map((request) => sequences[request] as (typeof sequences)[number]),
+          active.map((request) => (prompts[request] as Prefilled).sequence),
           context,
         );
         states.dispose();
@@ -117,28 +120,34 @@ export async function* generateTokens(llava: Llava, requests: readonly EncodedRe
       }
     }
     const results = requests.map((request, i) => {
-      const kept = visual[i] as readonly KeptPatches[];
-      const classTokens = kept.reduce((sum, one) => sum + one.tokens - one.kept.length, 0);
-      const entering = (result.enteringTokens[i] as readonly number[]).map((patches) => patches + classTokens);
+      const prompt = prompts[i] as Prefilled;
       return {
         ids: Int32Array.from(ids[i] as number[]),
         finishReason: reasons[i] as FinishReason,
-        visual: kept,
-        usage: usageOf(llava, request, result.segments[i]?.length as number, entering, ids[i]?.length as number),
+        visual: prompt.visual,
+        usage: usageOf(llava, request, prompt, result.enteringTokens[i] as readonly number[], ids[i]?.length as number),
       };
     });
     return { results, timing };
   } finally {
     states.dispose();
-    for (const sequence of sequences) sequence.dispose();
+    for (const [i, prompt] of prompts.entries()) prompt.release(ids[i]);
   }
 }
 
-function usageOf(llava: Llava, { images }: EncodedRequest, lastLength: number, entering: readonly number[], newTokens: number): Usage {
-  const visualTokens = entering[0] ?? 0;
-  const before = images.reduce((sum, { grid, crops }) => sum + crops.length * llava.tokensPerCrop(grid), 0);
-  const text = lastLength - (entering.at(-1) ?? 0);
-  return { promptTokens: text + visualTokens, visualTokens, visualTokensBefore: before, newTokens, enteringTokens: entering };
+/** `entering`: patches that entered each block in this call. */
+export function usageOf(llava: Llava, { images }: EncodedRequest, prompt: Prefilled, entering: readonly number[], newTokens: number): Usage {
+  const { visual, textTokens, cached } = prompt;
+  const visualTokens = tokensOf(visual);
+  const others = visualTokens - patchesIn(visual) + cached.patches; // class tokens, and patches that entered in an earlier call
+  return {
+    promptTokens: textTokens + visualTokens,
+    cachedTokens: cached.tokens,
+    visualTokens,
+    visualTokensBefore: images.reduce((sum, { grid, crops }) => sum + crops.length * llava.tokensPerCrop(grid), 0),
+    newTokens,
+    enteringTokens: entering.map((patches) => patches + others),
+  };
 }
 
 async function logitRows(llava: Llava, states: tf.Tensor2D, tap?: Tap): Promise<Float32Array[]> {

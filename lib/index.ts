@@ -13,7 +13,9 @@ export {
   BackendError,
   CheckpointError,
   ConfigError,
+  type ErrorCode,
   ImageError,
+  OutputError,
   PromptError,
   PruneError,
   StateError,
@@ -81,6 +83,7 @@ export type {
   VisionView,
 } from './prune/types';
 export { type SelectionOptions, selectTokens, visPruner } from './prune/vispruner';
+export { PromptCache } from './prompt_cache';
 export { Random } from './random';
 export type { SamplingOptions } from './sampler';
 export {

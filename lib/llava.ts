@@ -7,10 +7,11 @@ import { Projector } from '../layers/projector';
 import type { Tap } from '../layers/tap';
 import type { ModelConfig, VisionLanguageConfig } from './config';
 import { type PrefillResult, prefill } from './decoder';
-import { attentionKey, CropView, checkedSelection, type EncodedImage, type KeptPatches, keptFeatures } from './encoded';
+import { attentionKey, CropView, checkedSelection, type EncodedImage, type KeptPatches, keptFeatures, patchesIn } from './encoded';
 import type { PreparedImage } from './image/types';
 import { type SplitPrompt, splitPrompt } from './image_tokens';
 import type { Pacer } from './pacer';
+import { type PlacedImage, type PromptCache, type PromptPiece, tokensIn } from './prompt_cache';
 import type { AttentionNeed, EncoderFacts, Grid, Needs, Pruner, PruningRun } from './prune/types';
 import type { PrefillInput } from './reduction';
 import { Sequence } from './sequence';
@@ -19,6 +20,8 @@ import { Sequence } from './sequence';
 export interface EncodedRequest {
   readonly inputIds: Int32Array;
   readonly images: readonly EncodedImage[];
+  /** What earlier calls left, to go on from. */
+  readonly cache?: PromptCache;
 }
 
 export interface ForwardOptions {
@@ -27,11 +30,22 @@ export interface ForwardOptions {
   readonly tap?: Tap;
 }
 
-/** A prompt that went through the decoder. `result.states` and `sequences` belong to the caller. */
+/** A prompt that went through the decoder. */
+export interface Prefilled {
+  readonly sequence: Sequence;
+  /** What was kept of every image, also of those that came from the cache. */
+  readonly visual: readonly KeptPatches[];
+  readonly textTokens: number;
+  /** Tokens of the prompt that its cache held, and how many of them are visual. */
+  readonly cached: { readonly tokens: number; readonly patches: number };
+  /** Ends the use of the sequence: a cache takes it back, with the ids that were written behind the prompt, and any other is freed. */
+  release(written?: readonly number[]): void;
+}
+
+/** `result.states` and the sequences belong to the caller. */
 export interface PrefilledRequests {
   readonly result: PrefillResult;
-  readonly sequences: readonly Sequence[];
-  readonly visual: readonly (readonly KeptPatches[])[];
+  readonly prompts: readonly Prefilled[];
   /** Milliseconds spent in choosing patches, and in all of the decoder. */
   readonly timing: { readonly select: number; readonly prefill: number };
 }
@@ -120,9 +134,8 @@ export class Llava {
   async prefill(requests: readonly EncodedRequest[], options: ForwardOptions): Promise<PrefilledRequests> {
     const { pruner } = options;
     const runs: PruningRun[] = [];
-    const sequences: Sequence[] = [];
+    const prompts: Prefilled[] = [];
     const inputs: PrefillInput[] = [];
-    const visual: KeptPatches[][] = [];
     let select = 0;
     try {
       for (const request of requests) {
@@ -137,19 +150,19 @@ export class Llava {
         const begun = performance.now();
         const kept = await this.select(request.images, run, prompt.textIds);
         select += performance.now() - begun;
-        visual.push(kept);
-        const sequence = new Sequence(this.language.newCaches(), pruner.positions);
-        sequences.push(sequence);
-        const { states, visualRows } = this.splice(request.images, kept, prompt);
+        const pieces = piecesOf(prompt, request.images, kept);
+        const { start, prefilled } = this.begin(request.cache, pieces, kept, pruner, run);
+        prompts.push(prefilled);
+        const { states, visualRows } = this.splice(pieces.slice(start));
         const previousBlockInput = pruner.needs(this.encoder).previousBlockInput ?? false;
-        inputs.push({ sequence, states, visualRows, pruning: { run, previousBlockInput } });
+        inputs.push({ sequence: prefilled.sequence, states, visualRows, pruning: { run, previousBlockInput } });
         await options.pacer.pause();
       }
       const begun = performance.now();
       const result = await prefill(this.language, inputs, options);
-      return { result, sequences, visual, timing: { select, prefill: performance.now() - begun } };
+      return { result, prompts, timing: { select, prefill: performance.now() - begun } };
     } catch (error) {
-      for (const sequence of sequences) sequence.dispose();
+      for (const prompt of prompts) prompt.release();
       throw error;
     } finally {
       for (const input of inputs) input.states.dispose();
@@ -175,33 +188,46 @@ export class Llava {
     return kept;
   }
 
-  /** Embeddings of one prompt [S, D], visual tokens in their places; `visualRows` are the patches among them, which a pruner may drop. */
-  private splice(
-    images: readonly EncodedImage[],
-    kept: readonly KeptPatches[],
-    prompt: SplitPrompt,
-  ): { states: tf.Tensor2D; visualRows: Int32Array } {
-    const byImage = images.map((_, image) => kept.filter((one) => one.image === image));
+  /** Takes up what the cache holds of the prompt; `start` is the first piece that is left to be computed. */
+  private begin(
+    cache: PromptCache | undefined,
+    pieces: readonly PromptPiece[],
+    visual: readonly KeptPatches[],
+    pruner: Pruner,
+    run: PruningRun,
+  ): { start: number; prefilled: Prefilled } {
+    const textTokens = pieces.filter((piece) => typeof piece === 'number').length;
+    const newSequence = () => new Sequence(this.language.newCaches(), pruner.positions);
+    if (cache && !pruner.textDependent && !run.beforeBlock && !run.afterBlock) {
+      const { sequence, pieces: start } = cache.begin(pieces, newSequence);
+      const held = pieces.slice(0, start);
+      const patches = held.reduce<number>((sum, piece) => sum + (typeof piece === 'number' ? 0 : patchesIn(piece.kept)), 0);
+      const release = (written: readonly number[] = []) => cache.end([...pieces, ...written]);
+      return { start, prefilled: { sequence, visual, textTokens, cached: { tokens: tokensIn(held), patches }, release } };
+    }
+    cache?.dispose(); // of no use to a method that chooses by the text or drops tokens between blocks
+    const sequence = newSequence();
+    return { start: 0, prefilled: { sequence, visual, textTokens, cached: { tokens: 0, patches: 0 }, release: () => sequence.dispose() } };
+  }
+
+  /** Embeddings [S, D], visual tokens in their places; `visualRows` are the patches among them, which a pruner may drop. */
+  private splice(pieces: readonly PromptPiece[]): { states: tf.Tensor2D; visualRows: Int32Array } {
     const visualRows: number[] = [];
     const states = tf.tidy(() => {
-      const text = this.language.embed(prompt.textIds); // [all text, D]
-      const visual =
-        kept.length > 0
-          ? this.project(
-              tf.concat(
-                kept.map((one) => keptFeatures(images, one)),
-                0,
-              ),
-            )
-          : undefined;
+      const ids = pieces.filter((piece) => typeof piece === 'number');
+      const text = this.language.embed(Int32Array.from(ids)); // [all text, D]
+      const features = pieces.flatMap((piece) => (typeof piece === 'number' ? [] : piece.kept.map((one) => keptFeatures(piece.image, one))));
+      const visual = features.length > 0 ? this.project(tf.concat(features, 0)) : undefined;
       const parts: tf.Tensor2D[] = [];
       let [textStart, visualStart, row] = [0, 0, 0];
-      for (const [i, length] of prompt.textLengths.entries()) {
-        if (length > 0) parts.push(tf.slice(text, [textStart, 0], [length, -1]));
-        textStart += length;
-        row += length;
-        for (const one of byImage[i] ?? []) {
-          // an image follows every run of text but the last
+      for (const run of runsOf(pieces)) {
+        if (typeof run === 'number') {
+          parts.push(tf.slice(text, [textStart, 0], [run, -1]));
+          textStart += run;
+          row += run;
+          continue;
+        }
+        for (const one of run.kept) {
           parts.push(tf.slice(visual as tf.Tensor2D, [visualStart, 0], [one.tokens, -1]));
           visualStart += one.tokens;
           for (let j = one.tokens - one.kept.length; j < one.tokens; j++) visualRows.push(row + j); // a class token comes first
@@ -216,6 +242,31 @@ export class Llava {
   private project(features: tf.Tensor2D): tf.Tensor2D {
     return (this.projector as Projector).apply(features);
   }
+}
+
+/** A prompt with its images in their places. */
+function piecesOf({ textIds, textLengths }: SplitPrompt, images: readonly EncodedImage[], kept: readonly KeptPatches[]): PromptPiece[] {
+  const pieces: PromptPiece[] = [];
+  let start = 0;
+  for (const [i, length] of textLengths.entries()) {
+    for (const id of textIds.subarray(start, start + length)) pieces.push(id);
+    start += length;
+    const image = images[i]; // an image follows every run of text but the last
+    if (image) pieces.push({ image, kept: kept.filter((one) => one.image === i) });
+  }
+  return pieces;
+}
+
+/** Text ids in a row as their number, images as they are. */
+function runsOf(pieces: readonly PromptPiece[]): (number | PlacedImage)[] {
+  const runs: (number | PlacedImage)[] = [];
+  for (const piece of pieces) {
+    const before = runs.at(-1);
+    if (typeof piece !== 'number') runs.push(piece);
+    else if (typeof before === 'number') runs[runs.length - 1] = before + 1;
+    else runs.push(1);
+  }
+  return runs;
 }
 
 function uniqueNeeds(needs: readonly Needs[], vision: ClipVision): AttentionNeed[] {

@@ -28,14 +28,37 @@ function nextMacrotask(): Promise<void> {
 export class Queue {
   private tail: Promise<unknown> = Promise.resolve();
 
-  /** Waits for its turn; the returned function ends it. */
-  async enter(): Promise<() => void> {
+  /** Waits for its turn; the returned function ends it. @throws the signal's reason, at once, when it is aborted while waiting */
+  async enter(signal?: AbortSignal): Promise<() => void> {
     let leave: () => void = () => {};
     const before = this.tail;
     this.tail = new Promise<void>((resolve) => {
       leave = resolve;
     });
-    await before;
+    try {
+      await abortable(before, signal);
+    } catch (reason) {
+      void before.then(leave); // whoever came later still waits for those before
+      throw reason;
+    }
     return leave;
+  }
+}
+
+async function abortable(promise: Promise<unknown>, signal?: AbortSignal): Promise<void> {
+  if (!signal) {
+    await promise;
+    return;
+  }
+  signal.throwIfAborted();
+  let stop: () => void = () => {};
+  const aborted = new Promise<never>((_, reject) => {
+    stop = () => reject(signal.reason);
+    signal.addEventListener('abort', stop, { once: true });
+  });
+  try {
+    await Promise.race([promise, aborted]);
+  } finally {
+    signal.removeEventListener('abort', stop);
   }
 }

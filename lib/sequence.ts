@@ -21,6 +21,17 @@ export class Sequence {
     this.entered += tokens;
   }
 
+  /** Tokens that all blocks hold; a pass that was broken off leaves some blocks with more. */
+  get length(): number {
+    return Math.min(...this.caches.map((cache) => cache.length));
+  }
+
+  /** Goes back to the first `length` tokens. For sequences from which nothing was dropped between blocks. */
+  truncate(length: number): void {
+    for (const cache of this.caches) cache.truncate(length);
+    this.entered = length;
+  }
+
   fork(): Sequence {
     const copy = new Sequence(
       this.caches.map((cache) => cache.fork()),

@@ -1,5 +1,5 @@
 import type * as tf from '@tensorflow/tfjs';
-import { ImageError, PromptError, StateError } from '../layers/errors';
+import { PromptError, StateError } from '../layers/errors';
 import type { Tap } from '../layers/tap';
 import type { ParameterSource } from '../weights/sources';
 import type { BackendName } from './backend/backends';
@@ -10,6 +10,7 @@ import { checkPixelValues } from './image/prepare';
 import type { PreparedImage } from './image/types';
 import type { EncodedRequest, Llava } from './llava';
 import { Pacer, Queue } from './pacer';
+import type { PromptCache } from './prompt_cache';
 import { createPruner, type PruneOptions } from './prune/registry';
 import type { Pruner } from './prune/types';
 
@@ -40,6 +41,8 @@ export class EncodedImages {
 export interface TokenRequest {
   readonly inputIds: Int32Array | readonly number[];
   readonly images?: readonly PreparedImage[] | EncodedImages;
+  /** Goes on from what an earlier call left in it, as far as the prompts are the same, and keeps what this call adds. */
+  readonly cache?: PromptCache;
 }
 
 export interface RunOptions {
@@ -51,7 +54,7 @@ export interface RunOptions {
 export interface GenerateOptions extends RunOptions, TokenOptions {}
 
 export interface ForwardResult {
-  /** Every row that is left after the last block, [S, vocabulary]. The caller disposes it. */
+  /** Every row that is left after the last block, [S, vocabulary], without those that a cache held. The caller disposes it. */
   readonly logits: tf.Tensor2D;
   readonly visual: readonly KeptPatches[];
   /** Visual tokens that entered each decoder block. */
@@ -95,7 +98,7 @@ export class TokenModel {
   ): Promise<EncodedImages> {
     this.alive();
     const pruners = list(options.prune ?? []).map(createPruner);
-    const leave = await this.queue.enter();
+    const leave = await this.queue.enter(options.signal);
     try {
       return new EncodedImages(await this.encode(images, pruners, new Pacer(options.signal), options.tap));
     } finally {
@@ -107,16 +110,16 @@ export class TokenModel {
   async forward(request: TokenRequest, options: RunOptions = {}): Promise<ForwardResult> {
     this.alive();
     const pruner = createPruner(options.prune ?? { method: 'none' });
-    const leave = await this.queue.enter();
+    const leave = await this.queue.enter(options.signal);
     const pacer = new Pacer(options.signal);
     let encoded: Encoded | undefined;
     try {
       encoded = await this.encodeRequest(request, pruner, pacer, options.tap);
-      const { result, sequences, visual } = await this.llava.prefill([encoded.request], { pruner, pacer, tap: options.tap });
-      for (const sequence of sequences) sequence.dispose();
+      const { result, prompts } = await this.llava.prefill([encoded.request], { pruner, pacer, tap: options.tap });
+      for (const prompt of prompts) prompt.release();
       const logits = this.llava.language.logits(result.states, options.tap);
       result.states.dispose();
-      return { logits, visual: visual[0] ?? [], enteringTokens: result.enteringTokens[0] ?? [] };
+      return { logits, visual: prompts[0]?.visual ?? [], enteringTokens: result.enteringTokens[0] ?? [] };
     } finally {
       encoded?.free();
       leave();
@@ -145,9 +148,10 @@ export class TokenModel {
     this.alive();
     const begun = performance.now();
     const pruner = createPruner(options.prune ?? { method: 'none' });
+    checkCaches(requests);
     const limits = requests.map((request) => this.newTokenLimit(request, pruner, options.maxNewTokens));
     const endIds = new Set(this.generationConfig.eos_token_id ?? this.config.text_config.eos_token_id);
-    const leave = await this.queue.enter();
+    const leave = await this.queue.enter(options.signal);
     const pacer = new Pacer(options.signal);
     const encoded: Encoded[] = [];
     try {
@@ -192,7 +196,7 @@ export class TokenModel {
 
   private async encode(images: readonly PreparedImage[], pruners: readonly Pruner[], pacer: Pacer, tap?: Tap): Promise<EncodedImage[]> {
     for (const [i, image] of images.entries()) {
-      if (image.pixelValues.isDisposed) throw new ImageError('IMAGE_DISPOSED', `The pixels of image ${i} were disposed. Prepare the image again.`);
+      if (image.pixelValues.isDisposed) throw new StateError('DISPOSED', `The pixels of image ${i} were disposed. Prepare the image again.`);
       if (this.config.model_type !== 'llava') continue; // it will be refused for that
       const { image_size: side } = this.config.vision_config;
       await checkPixelValues(image.pixelValues, { width: side, height: side });
@@ -203,11 +207,12 @@ export class TokenModel {
 
   private async encodeRequest(request: TokenRequest, pruner: Pruner, pacer: Pacer, tap?: Tap): Promise<Encoded> {
     const inputIds = checkedIds(request.inputIds, this.config.text_config.vocab_size);
+    const { cache } = request;
     if (request.images instanceof EncodedImages) {
-      return { request: { inputIds, images: request.images.images }, free() {} };
+      return { request: { inputIds, images: request.images.images, cache }, free() {} };
     }
     const images = request.images ? await this.encode(request.images, [pruner], pacer, tap) : [];
-    return { request: { inputIds, images }, free: () => disposeEncoded(images) };
+    return { request: { inputIds, images, cache }, free: () => disposeEncoded(images) };
   }
 
   /** Checks the context from shapes alone. */
@@ -246,6 +251,17 @@ function checkedIds(ids: TokenRequest['inputIds'], vocabulary: number): Int32Arr
     }
   }
   return Int32Array.from(ids);
+}
+
+/** @throws PromptError `CACHE_SHARED` */
+function checkCaches(requests: readonly TokenRequest[]): void {
+  const caches = requests.flatMap(({ cache }) => (cache ? [cache] : []));
+  if (new Set(caches).size < caches.length) {
+    throw new PromptError(
+      'CACHE_SHARED',
+      'Two requests of one batch have the same PromptCache, which holds one conversation. Give each its own (fork()).',
+    );
+  }
 }
 
 function withTiming(

@@ -4,7 +4,7 @@ import type { KeyValueCache } from '../../layers/kv_cache';
 import type { BlockContext } from '../../layers/llama';
 import type { Segment } from '../../layers/tap';
 import type { EncodedImage } from '../encoded';
-import type { Llava } from '../llava';
+import type { Llava, Prefilled } from '../llava';
 import type { Pacer } from '../pacer';
 import type { Pruner } from '../prune/types';
 import type { Sequence } from '../sequence';
@@ -49,13 +49,13 @@ export async function firstTokens(
 ): Promise<Int32Array> {
   if (pruner.textDependent || start.length === 0) {
     const requests = ends.map((end) => ({ inputIds: Int32Array.of(...start, ...end), images }));
-    const { result, sequences } = await llava.prefill(requests, { pruner, pacer });
-    for (const sequence of sequences) sequence.dispose();
+    const { result, prompts } = await llava.prefill(requests, { pruner, pacer });
+    for (const prompt of prompts) prompt.release();
     return largestLogits(llava, result.states, result.segments);
   }
-  const { result, sequences } = await llava.prefill([{ inputIds: start, images }], { pruner, pacer });
+  const { result, prompts } = await llava.prefill([{ inputIds: start, images }], { pruner, pacer });
   result.states.dispose();
-  const [sequence] = sequences as [Sequence];
+  const [{ sequence }] = prompts as [Prefilled];
   try {
     const segments = segmentsOf(ends);
     return await largestLogits(llava, await continueAll(llava, sequence, ends, segments, pacer), segments);
