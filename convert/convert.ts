@@ -1,6 +1,6 @@
 import { copyFile, mkdir, readdir, readFile, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { CheckpointError } from '../layers/errors';
+import { OutputError } from '../layers/errors';
 import { type Checkpoint, INDEX_FILE, UNFINISHED_MARK } from '../weights/checkpoint';
 import { readCheckpoint } from '../weights/checkpoint_node';
 import { writeSafetensors } from '../weights/safetensors_node';
@@ -48,11 +48,11 @@ const WEIGHTS = /\.(safetensors|bin|pt|pth|ckpt|h5|msgpack|gguf|onnx)$|\.index\.
  * checkpoint. A failure or an abort removes it; a killed process leaves it to be deleted.
  *
  * `await convertCheckpoint('llava-1.5-7b-hf', 'llava-bf16', { dtype: 'bfloat16', maxShardBytes: 2e9 });`
- * @throws CheckpointError `TARGET_EXISTS`, `SAME_DIRECTORY`, `F16_OVERFLOW`, `BF16_OVERFLOW`, `NOT_FINITE`, `UNEXPECTED_KEYS` (the new layout has no place for
- * them), `UNKNOWN_LAYOUT`, `WRITE_FAILED`, and what reading a checkpoint throws; ConfigError `BAD_OPTION`; the signal's reason when it is aborted
+ * @throws OutputError `TARGET_EXISTS`, `SAME_DIRECTORY`, `WRITE_FAILED`; CheckpointError `F16_OVERFLOW`, `BF16_OVERFLOW`, `NOT_FINITE`, `UNEXPECTED_KEYS` (the new layout has no place for
+ * them), `UNKNOWN_LAYOUT`, and what reading a checkpoint throws; ConfigError `BAD_OPTION`; the signal's reason when it is aborted
  */
 export async function convertCheckpoint(source: string, target: string, options: ConvertOptions = {}): Promise<ConvertReport> {
-  if (resolve(source) === resolve(target)) throw new CheckpointError('SAME_DIRECTORY', `${target}: is source and target. Give another target.`);
+  if (resolve(source) === resolve(target)) throw new OutputError('SAME_DIRECTORY', `${target}: is source and target. Give another target.`);
   const checkpoint = await readCheckpoint(source, options.signal);
   try {
     const plan = planConversion(checkpoint, {
@@ -91,10 +91,9 @@ export async function convertCheckpoint(source: string, target: string, options:
 async function checkTarget(target: string, overwrite: boolean): Promise<void> {
   const found = await stat(target).catch(() => undefined);
   if (!found) return;
-  if (!found.isDirectory())
-    throw new CheckpointError('TARGET_EXISTS', `${target}: is a file; the target must be a directory that does not exist yet.`);
+  if (!found.isDirectory()) throw new OutputError('TARGET_EXISTS', `${target}: is a file; the target must be a directory that does not exist yet.`);
   if (overwrite || (await readdir(target)).length === 0) return;
-  throw new CheckpointError('TARGET_EXISTS', `${target}: exists and is not empty. Choose another target, or replace it with --overwrite.`);
+  throw new OutputError('TARGET_EXISTS', `${target}: exists and is not empty. Choose another target, or replace it with --overwrite.`);
 }
 
 async function writeShards(checkpoint: Checkpoint, plan: Conversion, folder: string, options: ConvertOptions): Promise<void> {

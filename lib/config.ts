@@ -120,7 +120,7 @@ const LLAVA_TOWER = {
  * @param json the parsed file, or such an object written in code
  * @param file how messages call it
  * @throws ConfigError `CONFIG_FIELD` (a field of the wrong form), `UNSUPPORTED_MODEL`, `UNSUPPORTED_CONFIG`, `UNKNOWN_ACTIVATION`, `UNSUPPORTED_ROPE`,
- * `HEADS_DO_NOT_DIVIDE`, `KEY_VALUE_HEADS`, `ODD_HEAD_DIM`, `PATCHES_DO_NOT_DIVIDE`, `FEATURE_LAYER`, `IMAGE_TOKEN`
+ * `HEADS_DO_NOT_DIVIDE`, `KEY_VALUE_HEADS`, `ODD_HEAD_DIM`, `PATCHES_DO_NOT_DIVIDE`, `FEATURE_LAYER`, `IMAGE_TOKEN_RANGE`
  */
 export function parseConfig(json: unknown, file = 'config.json'): ModelConfig {
   const head = parseFields(headFields, json, file, '');
@@ -167,7 +167,7 @@ function parseLlava(json: unknown, file: string): VisionLanguageConfig {
   };
   if (config.image_token_index >= text.vocab_size) {
     throw new ConfigError(
-      'IMAGE_TOKEN',
+      'IMAGE_TOKEN_RANGE',
       `${file}: image_token_index is ${config.image_token_index}, but text_config.vocab_size is ${text.vocab_size}: the token does not exist. Correct one of them.`,
     );
   }

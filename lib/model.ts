@@ -43,11 +43,11 @@ export class VisionLanguageModel extends TokenModel {
 
   /**
    * Decodes images and prepares their pixels as this checkpoint was trained on them. Dispose each `pixelValues` when done.
-   * @throws ImageError; ConfigError `NO_VISION` for a language model alone
+   * @throws ImageError; PromptError `NO_VISION` for a language model alone
    */
   async prepareImages(images: readonly ImageInput[], options: { aspect?: Aspect; signal?: AbortSignal } = {}): Promise<PreparedImage[]> {
     this.alive();
-    if (this.config.model_type !== 'llava') throw new ConfigError('NO_VISION', 'This model has no vision tower. Ask without an image.');
+    if (this.config.model_type !== 'llava') throw new PromptError('NO_VISION', 'This model has no vision tower. Ask without an image.');
     const { patch_size: patchSize } = this.config.vision_config;
     const prepared: PreparedImage[] = [];
     try {

@@ -78,7 +78,7 @@ export class Checkpoint {
 
 /**
  * Opens `model.safetensors`, or the shards that `model.safetensors.index.json` names, of a directory (the single file wins, as in transformers).
- * @throws CheckpointError `NO_WEIGHTS`, `CONVERSION_UNFINISHED`; `INDEX_NOT_JSON`, `WEIGHT_MAP_MISSING`, `SHARD_PATH`, `SHARD_MISSING`, `KEY_NOT_IN_SHARD`,
+ * @throws CheckpointError `NO_WEIGHTS`, `CONVERSION_UNFINISHED`; `NOT_JSON`, `WEIGHT_MAP_MISSING`, `SHARD_PATH`, `SHARD_MISSING`, `KEY_NOT_IN_SHARD`,
  * `TENSOR_NOT_IN_INDEX`, `TENSOR_IN_TWO_SHARDS`; what `openSafetensors` throws
  */
 export async function openCheckpoint(directory: ByteDirectory, signal?: AbortSignal): Promise<Checkpoint> {

@@ -10,7 +10,7 @@ export interface ShardIndex {
   readonly totalSize: number | undefined;
 }
 
-/** @throws CheckpointError `INDEX_NOT_JSON`, `DUPLICATE_KEY`, `WEIGHT_MAP_MISSING`, `SHARD_PATH` */
+/** @throws CheckpointError `NOT_JSON`, `DUPLICATE_KEY`, `WEIGHT_MAP_MISSING`, `SHARD_PATH` */
 export function parseIndex(text: string, where: string): ShardIndex {
   const root = parse(text, where);
   const map = member(root, 'weight_map');
@@ -36,7 +36,7 @@ function parse(text: string, where: string): JsonNode {
     return parseJsonText(text);
   } catch (cause) {
     if (!(cause instanceof JsonTextError)) throw cause;
-    throw new CheckpointError('INDEX_NOT_JSON', `${where}: is not JSON: ${cause.message} (character ${cause.position}). Get it again.`, { cause });
+    throw new CheckpointError('NOT_JSON', `${where}: is not JSON: ${cause.message} (character ${cause.position}). Get it again.`, { cause });
   }
 }
 

@@ -1,4 +1,4 @@
-import { CheckpointError } from '../layers/errors';
+import { type CheckpointCode, CheckpointError } from '../layers/errors';
 import { bitsOf } from './dtype';
 import { type JsonNode, JsonTextError, parseJsonText } from './json_text';
 
@@ -162,7 +162,7 @@ function parseEntry(name: string, node: JsonNode, dataStart: number, file: strin
 }
 
 /** The non-negative integers of an array, by their source text: `2.0`, `2e0` and `-0` are none. */
-function integers(node: JsonNode, field: string, code: string, where: string): bigint[] {
+function integers(node: JsonNode, field: string, code: CheckpointCode, where: string): bigint[] {
   if (node.kind !== 'array')
     throw new CheckpointError('ENTRY_FIELD_TYPE', `${where}: ${field} is ${describe(node)}; it must be an array of integers.`);
   return node.items.map((item) => {
@@ -193,7 +193,7 @@ function byteSize(dimensions: readonly bigint[], bits: number, where: string): b
   return product / 8n;
 }
 
-function safe(value: bigint, code: string, what: string): number {
+function safe(value: bigint, code: CheckpointCode, what: string): number {
   if (value > BigInt(Number.MAX_SAFE_INTEGER)) throw new CheckpointError(code, `${what} ${value} is above 2^53 - 1, more than JavaScript can count.`);
   return Number(value);
 }

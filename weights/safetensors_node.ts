@@ -1,5 +1,5 @@
 import { type FileHandle, open, rename, rm } from 'node:fs/promises';
-import { CheckpointError } from '../layers/errors';
+import { type CheckpointError, OutputError } from '../layers/errors';
 import type { ByteSource } from './byte_source';
 import { fileError, openFile } from './byte_source_node';
 import { openSafetensors, type SafetensorsFile } from './safetensors';
@@ -22,7 +22,7 @@ export async function readSafetensors(file: string | ByteSource, signal?: AbortS
  * Writes a safetensors file, tensor by tensor, under a temporary name beside it that becomes `path` only when all is on disk: whoever sees `path` sees a whole file.
  *
  * `await writeSafetensors('model.safetensors', {weight}, {format: 'pt'}, {dtype: 'BF16'});`
- * @throws CheckpointError `F16_OVERFLOW`, `BAD_NAME`, `WRITE_FAILED`, …; the signal's reason when it is aborted. Nothing is left behind.
+ * @throws CheckpointError `F16_OVERFLOW`, `BAD_NAME`, …; OutputError `WRITE_FAILED`; the signal's reason when it is aborted. Nothing is left behind.
  */
 export async function writeSafetensors(path: string, tensors: TensorEntries, metadata?: Metadata, options: WriteOptions = {}): Promise<void> {
   const plan = planFile(tensors, metadata, options.dtype);
@@ -66,10 +66,10 @@ async function writeAll(handle: FileHandle, bytes: Uint8Array, path: string): Pr
   }
 }
 
-function writeFailed(path: string, cause: unknown): CheckpointError {
+function writeFailed(path: string, cause: unknown): CheckpointError | OutputError {
   const known = fileError(path, cause);
   if (known.code === 'IS_DIRECTORY') return known;
-  return new CheckpointError('WRITE_FAILED', `${path}: can't be written (${String(cause)}). Check the folder, its permissions and the free space.`, {
+  return new OutputError('WRITE_FAILED', `${path}: can't be written (${String(cause)}). Check the folder, its permissions and the free space.`, {
     cause,
   });
 }

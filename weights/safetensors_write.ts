@@ -105,11 +105,13 @@ function stored(name: string, tensor: tf.Tensor, dtype: FloatDtype): StoredTenso
   throw new CheckpointError('UNSUPPORTED_DTYPE', `Tensor "${name}" is ${tensor.dtype}; float32, int32 and bool can be written.`);
 }
 
+const OVERFLOW = { F32: 'F32_OVERFLOW', F16: 'F16_OVERFLOW', BF16: 'BF16_OVERFLOW' } as const;
+
 /** The error for finite values that a narrower type can't hold. */
 export function overflow(name: string, count: number, dtype: FloatDtype): CheckpointError {
   const limit = dtype === 'F16' ? '65504' : '3.39e38';
   return new CheckpointError(
-    `${dtype}_OVERFLOW`,
+    OVERFLOW[dtype],
     `Tensor "${name}": ${count} finite value(s) lie beyond ${limit}, the largest of ${dtype}, and would become infinite. Write ${dtype === 'F16' ? 'BF16 or F32' : 'F32'} instead.`,
   );
 }

@@ -111,7 +111,7 @@ describe('an answer', () => {
     encoded.dispose();
     one?.pixelValues.dispose();
     await expect(model.ask(encoded, QUESTION)).rejects.toMatchObject({ code: 'DISPOSED' });
-    await expect(withoutLeaks(() => model.ask(prepared, QUESTION))).rejects.toMatchObject({ code: 'IMAGE_DISPOSED' });
+    await expect(withoutLeaks(() => model.ask(prepared, QUESTION))).rejects.toMatchObject({ code: 'DISPOSED' });
   });
 
   it('ends before a stop string, which is in no piece', async () => {

@@ -36,7 +36,7 @@ describe('an index', () => {
   });
 
   it.each([
-    ['that is not JSON', '{"weight_map": {', 'INDEX_NOT_JSON'],
+    ['that is not JSON', '{"weight_map": {', 'NOT_JSON'],
     ['without a weight_map', { metadata: {} }, 'WEIGHT_MAP_MISSING'],
     ['with an empty weight_map', { weight_map: {} }, 'WEIGHT_MAP_MISSING'],
     ['that is a list', [], 'WEIGHT_MAP_MISSING'],

@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { createPruner } from '../prune/registry';
 import { Sampler } from '../sampler';
 import type { CommandContext } from './context';
-import { asUse, UseError } from './errors';
+import { UseError } from './errors';
 import { withModel } from './model';
 import { addModelOptions, addPruneOptions, type ModelOptions, number, type PruneFlags, pruneOptions, whole } from './options';
 import { print, printJson } from './output';
@@ -41,8 +41,8 @@ export function addAsk(program: Command, { signal }: CommandContext): void {
     .action(async (words: string[], flags: AskFlags) => {
       const { images, question } = splitWords(words);
       const { temperature, topP, topK, seed, maxNewTokens, stop, overlay, json } = flags;
-      const pruner = asUse(() => createPruner(pruneOptions(flags)));
-      asUse(() => new Sampler({ temperature, topP, topK, seed }));
+      const pruner = createPruner(pruneOptions(flags));
+      new Sampler({ temperature, topP, topK, seed });
       if (overlay !== undefined) checkOverlay(overlay, pruner);
       if (overlay !== undefined && images.length === 0) throw new UseError('NO_IMAGE', '--overlay draws over an image, but none is given.');
       await withModel(flags, signal, async (model) => {

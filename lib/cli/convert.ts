@@ -2,7 +2,6 @@ import type { Command } from 'commander';
 import { convertCheckpoint } from '../../convert/convert';
 import { addConvertOptions, type ConvertFlags, parsePrecision, parseSize } from '../../convert/options';
 import type { CommandContext } from './context';
-import { asUse } from './errors';
 import { bytes, print, printJson } from './output';
 import { progressBar } from './progress';
 
@@ -14,10 +13,10 @@ export function addConvert(program: Command, { signal }: CommandContext): void {
   addConvertOptions(command)
     .option('--json', 'print one JSON object')
     .action(async (source: string, target: string, { dtype, maxShardSize, json, ...flags }: ConvertFlags & { readonly json?: boolean }) => {
-      const checked = asUse(() => ({
+      const checked = {
         dtype: dtype === undefined ? undefined : parsePrecision(dtype),
         maxShardBytes: maxShardSize === undefined ? undefined : parseSize(maxShardSize),
-      }));
+      };
       const bar = progressBar('Converting');
       const progress = (step: { bytes: number; totalBytes: number }) => bar.update(step.bytes, step.totalBytes);
       const report = await convertCheckpoint(source, target, { ...flags, ...checked, progress, signal }).finally(() => bar.stop());

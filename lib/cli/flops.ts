@@ -1,8 +1,8 @@
 import type { Command } from 'commander';
+import { PromptError, PruneError } from '../../layers/errors';
 import type { CountedConfig } from '../analysis/flops';
 import { budgetTable, countBudgets } from './budgets';
 import type { CommandContext } from './context';
-import { UseError } from './errors';
 import { patchesOf, readModelConfig } from './model_config';
 import { number, whole } from './options';
 import { print, printJson } from './output';
@@ -58,7 +58,7 @@ export function addFlops(program: Command, { signal }: CommandContext): void {
       const patches = patchesOf(config.vision_config);
       const tooMany = flags.tokens?.find((tokens) => tokens > patches);
       if (tooMany !== undefined)
-        throw new UseError('TOKENS_EXCEED_PATCHES', `--tokens has ${tooMany}, but a crop of ${model} has ${patches} visual tokens.`);
+        throw new PruneError('TOKENS_EXCEED_PATCHES', `--tokens has ${tooMany}, but a crop of ${model} has ${patches} visual tokens.`);
       const budgets = countBudgets(config, patches, { crops, textTokens: flags.textTokens, tokens: flags.tokens });
       if (flags.json) return printJson({ model, crops, patchesPerCrop: patches, textTokens: flags.textTokens, ...budgets }, signal);
       const notes = `${model}: ${patches} patches a crop, ${crops} crop(s), ${flags.textTokens} text tokens; vision tower and prefill, a multiply and an add being two; cache in float16.`;
@@ -69,5 +69,5 @@ export function addFlops(program: Command, { signal }: CommandContext): void {
 async function visionConfig(directory: string, signal: AbortSignal): Promise<Preset> {
   const config = await readModelConfig(directory, signal);
   if (config.model_type === 'llava') return { ...config, crops: 1 };
-  throw new UseError('NO_VISION', `${directory} is a language model without a vision tower: it has no visual tokens to count.`);
+  throw new PromptError('NO_VISION', `${directory} is a language model without a vision tower: it has no visual tokens to count.`);
 }

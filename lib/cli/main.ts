@@ -1,11 +1,11 @@
 #!/usr/bin/env node
 import { Command, CommanderError } from 'commander';
+import { ERROR_CODES } from '../../layers/error_codes';
 import { VisPrunerError } from '../../layers/errors';
 import { addAsk } from './ask';
 import type { CommandContext } from './context';
 import { addConvert } from './convert';
 import { addDoctor } from './doctor';
-import { UseError } from './errors';
 import { addFlops } from './flops';
 import { addInspect } from './inspect';
 import { version } from './package_files';
@@ -53,13 +53,16 @@ function makeProgram(context: CommandContext): Command {
   return program;
 }
 
-/** What went wrong, for stderr, and the exit code. */
+/** What went wrong, on one line for stderr, and the exit code: 2 where what was typed is wrong, 1 where what it names is. */
 function failure(error: unknown): { message: string; code: number } {
+  const debug = process.env.VISPRUNER_DEBUG ? `\n${error instanceof Error ? error.stack : ''}` : '';
   if (error instanceof VisPrunerError) {
-    return { message: `error [${error.code}]: ${error.message}`, code: error instanceof UseError ? EXIT.wrongUse : EXIT.failure };
+    const use = ERROR_CODES[error.name]?.[error.code]?.use ?? false;
+    return { message: `error [${error.code}]: ${error.message}${debug}`, code: use ? EXIT.wrongUse : EXIT.failure };
   }
-  const detail = error instanceof Error ? (error.stack ?? error.message) : String(error);
-  return { message: `This error was not foreseen; please report it with the command that led here.\n${detail}`, code: EXIT.failure };
+  const [line = ''] = String(error).split('\n');
+  const hint = 'This was not foreseen: please report it with the command that led here. VISPRUNER_DEBUG=1 shows where it happened.';
+  return { message: `error: ${line}. ${hint}${debug}`, code: EXIT.failure };
 }
 
 async function main(): Promise<number> {

@@ -1,6 +1,6 @@
 import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import * as path from 'node:path';
-import { OutputError } from './errors';
+import { OutputError } from '../../layers/errors';
 
 /** Writes a result to stdout, unless the command was interrupted. */
 export function print(text: string, signal: AbortSignal): void {

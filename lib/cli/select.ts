@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
+import { PromptError } from '../../layers/errors';
 import { createPruner } from '../prune/registry';
 import type { CommandContext } from './context';
-import { asUse, UseError } from './errors';
 import { withModel } from './model';
 import { addModelOptions, addPruneOptions, type ModelOptions, type PruneFlags, pruneOptions } from './options';
 import { printJson } from './output';
@@ -21,10 +21,10 @@ export function addSelect(program: Command, { signal }: CommandContext): void {
     .option('--out <file.png>', 'draw the kept patches over the image')
     .option('--json', 'taken as by the other commands; what select prints is JSON with and without it')
     .action(async (image: string, flags: SelectFlags) => {
-      const pruner = asUse(() => createPruner(pruneOptions({ ...flags, prune: flags.prune ?? 'vispruner' })));
+      const pruner = createPruner(pruneOptions({ ...flags, prune: flags.prune ?? 'vispruner' }));
       checkOverlay(flags.out, pruner);
       await withModel(flags, signal, async (model) => {
-        if (model.config.model_type !== 'llava') throw new UseError('NO_VISION', `${flags.model} is a language model: it looks at no image.`);
+        if (model.config.model_type !== 'llava') throw new PromptError('NO_VISION', `${flags.model} is a language model: it looks at no image.`);
         const { text_config: text, image_token_index: imageToken } = model.config;
         const images = await model.prepareImages([image], { signal });
         try {

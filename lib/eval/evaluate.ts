@@ -1,4 +1,4 @@
-import { ConfigError, PromptError } from '../../layers/errors';
+import { PromptError } from '../../layers/errors';
 import { disposeEncoded } from '../encoded';
 import type { PreparedImage, RgbImage } from '../image/types';
 import type { Llava } from '../llava';
@@ -20,11 +20,11 @@ export interface EvaluatedModel {
   decode(id: number): string;
 }
 
-/** A loaded model as an evaluation asks it: with its own image processor, chat template and tokenizer. @throws ConfigError for a language model alone */
+/** A loaded model as an evaluation asks it: with its own image processor, chat template and tokenizer. @throws PromptError `NO_VISION` for a language model alone */
 export function evaluatedModel(model: VisionLanguageModel): EvaluatedModel {
   const { chatProcessor: chat } = model;
   const { imageToken } = chat;
-  if (!imageToken) throw new ConfigError('NO_VISION', 'This model has no vision tower: it can not be asked about scenes.');
+  if (!imageToken) throw new PromptError('NO_VISION', 'This model has no vision tower: it can not be asked about scenes.');
   return {
     llava: model.layers,
     imageToken: imageToken.id,
@@ -94,7 +94,7 @@ async function askScene(model: EvaluatedModel, scene: Scene, number: number, con
   const prompts = questions.map(({ text }) => model.encodePrompt(text, true));
   const shared = sharePrompts(prompts, model.imageToken);
   if (shared.start.length === 0)
-    throw new PromptError('NO_IMAGE_TOKEN', `The prompt of "${questions[0]?.text}" has no image token (${model.imageToken}).`);
+    throw new PromptError('IMAGE_TOKEN_COUNT', `The prompt of "${questions[0]?.text}" has no image token (${model.imageToken}).`);
   const blindEnds = questions.map(({ text }) => model.encodePrompt(text, false));
   const needs = conditions.map(({ prune }) => createPruner(prune?.(number) ?? NOTHING).needs(model.llava.encoder));
   const prepared = await model.prepare({ width: scene.size, height: scene.size, data: scene.pixels });

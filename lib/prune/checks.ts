@@ -1,7 +1,7 @@
-import { PruneError } from '../../layers/errors';
+import { type PruneCode, PruneError } from '../../layers/errors';
 
 /** @throws PruneError with `code` unless `value` is a whole number from `least` to `most`. */
-export function wholeNumber(value: unknown, name: string, code: string, least: number, most: number = Number.MAX_SAFE_INTEGER): number {
+export function wholeNumber(value: unknown, name: string, code: PruneCode, least: number, most: number = Number.MAX_SAFE_INTEGER): number {
   if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < least || value > most) {
     const range = most === Number.MAX_SAFE_INTEGER ? `of at least ${least}` : `from ${least} to ${most}`;
     throw new PruneError(code, `Option "${name}" is ${show(value)}. Give a whole number ${range}.`);
@@ -10,7 +10,7 @@ export function wholeNumber(value: unknown, name: string, code: string, least: n
 }
 
 /** @throws PruneError with `code` unless 0 <= `value` <= 1 (0 itself only if `zero`). */
-export function fraction(value: unknown, name: string, code: string, zero: boolean): number {
+export function fraction(value: unknown, name: string, code: PruneCode, zero: boolean): number {
   if (typeof value !== 'number' || !(zero ? value >= 0 : value > 0) || value > 1) {
     throw new PruneError(code, `Option "${name}" is ${show(value)}. Give a number ${zero ? 'from 0 to 1' : 'above 0, at most 1'}.`);
   }

@@ -26,7 +26,7 @@ export const METHODS: { readonly [Name in MethodName]: Method<Extract<PruneOptio
 
 /**
  * @param prune a method's options, or a pruner, which is returned as it is
- * @throws PruneError `OPTIONS_INVALID` (neither), `METHOD_UNKNOWN`, `OPTION_UNKNOWN`, and what the method says of its options
+ * @throws PruneError `OPTIONS_INVALID` (neither), `METHOD_UNKNOWN`, `METHOD_OPTION_UNKNOWN`, and what the method says of its options
  */
 export function createPruner(prune: PruneOptions | Pruner): Pruner {
   const given: unknown = prune;
@@ -42,7 +42,7 @@ export function createPruner(prune: PruneOptions | Pruner): Pruner {
   for (const name of Object.keys(options)) {
     if (name !== 'method' && !method.options.includes(name)) {
       const known = method.options.length > 0 ? `It has: ${method.options.join(', ')}.` : 'It has none.';
-      throw new PruneError('OPTION_UNKNOWN', `Method "${options.method}" has no option "${name}". ${known}`);
+      throw new PruneError('METHOD_OPTION_UNKNOWN', `Method "${options.method}" has no option "${name}". ${known}`);
     }
   }
   return method.create(options);

@@ -33,7 +33,7 @@ interface Plan {
  * @param features [N, C], the encoder's output before the projector; borrowed
  * @param attention [heads, N], the class token's (or what each patch receives on average), class column left out; borrowed
  * @returns kept patches, ascending: min(T, N) of them
- * @throws PruneError `TOKENS_INVALID`, `IMPORTANT_RATIO_INVALID`, `STEP_INVALID`; `SHAPE_MISMATCH`; `ATTENTION_NOT_FINITE`, `FEATURES_NOT_FINITE`
+ * @throws PruneError `TOKENS_INVALID`, `IMPORTANT_RATIO_INVALID`, `STEP_INVALID`; `FEATURE_SHAPE`; `ATTENTION_NOT_FINITE`, `FEATURES_NOT_FINITE`
  *
  * @example
  * const kept = await visPruner(features, clsAttention, { tokens: 64, importantRatio: 0.5 });
@@ -69,7 +69,7 @@ export function selectTokens(scores: Float32Array, similarity: Float32Array, opt
   const plan = makePlan(options, scores.length);
   if (plan.tokens === scores.length) return all(scores.length);
   if (plan.important < plan.tokens && similarity.length !== scores.length ** 2) {
-    throw new PruneError('SHAPE_MISMATCH', `${scores.length} scores need ${scores.length ** 2} similarities, but there are ${similarity.length}.`);
+    throw new PruneError('FEATURE_SHAPE', `${scores.length} scores need ${scores.length ** 2} similarities, but there are ${similarity.length}.`);
   }
   return choose(scores, similarity, plan);
 }
@@ -110,7 +110,7 @@ function makePlan({ tokens, importantRatio = 0.5, step = 8 }: SelectionOptions, 
 function checkShapes(features: tf.Tensor, attention: tf.Tensor): void {
   if (features.rank !== 2 || attention.rank !== 2 || features.shape[0] !== attention.shape[1] || attention.shape[0] === 0) {
     throw new PruneError(
-      'SHAPE_MISMATCH',
+      'FEATURE_SHAPE',
       `Features [${features.shape}] and attention [${attention.shape}] do not fit: give features [N, C] and attention [heads, N] of the same N patches, without the class token's row and column.`,
     );
   }

@@ -192,7 +192,7 @@ async function main(): Promise<void> {
     return;
   }
   if (loadNative() === undefined || (await tf.setBackend('tensorflow')) !== true) {
-    throw new BackendError('NATIVE_ABSENT', 'Training needs the native backend. Build it with "npm run native".');
+    throw new BackendError('BACKEND_UNAVAILABLE', 'Training needs the native backend. Build it with "npm run native".');
   }
   fs.mkdirSync(options.folder, { recursive: true });
   const logFile = path.join(options.folder, `stage${options.stage}.log`);
@@ -220,7 +220,7 @@ async function main(): Promise<void> {
   const wanted = options.stage === 'all' ? Object.keys(stages) : [options.stage];
   for (const name of wanted) {
     const run = stages[name];
-    if (!run) throw new ConfigError('UNKNOWN_STAGE', `--stage is "${name}"; it can be ${Object.keys(stages).join(', ')} or all.`);
+    if (!run) throw new ConfigError('BAD_OPTION', `--stage is "${name}"; it can be ${Object.keys(stages).join(', ')} or all.`);
     if (!interruption.signal.aborted) await run();
   }
 }

@@ -51,11 +51,11 @@ describe('createPruner', () => {
 
   it('refuses an option that the method does not have, and lists those that it has', () => {
     expect(refusal(() => create({ method: 'random', tokens: 4, importantRatio: 0.5 }))).toMatchObject({
-      code: 'OPTION_UNKNOWN',
+      code: 'METHOD_OPTION_UNKNOWN',
       message: 'Method "random" has no option "importantRatio". It has: tokens, keepRatio, seed.',
     });
-    expect(refusal(() => create({ method: 'none', tokens: 4 }))).toMatchObject({ code: 'OPTION_UNKNOWN' });
-    expect(refusal(() => create({ method: 'vispruner', token: 4 }))).toMatchObject({ code: 'OPTION_UNKNOWN' });
+    expect(refusal(() => create({ method: 'none', tokens: 4 }))).toMatchObject({ code: 'METHOD_OPTION_UNKNOWN' });
+    expect(refusal(() => create({ method: 'vispruner', token: 4 }))).toMatchObject({ code: 'METHOD_OPTION_UNKNOWN' });
   });
 
   it.each([

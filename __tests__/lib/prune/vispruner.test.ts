@@ -31,7 +31,7 @@ describe.each(BACKENDS)('visPruner on %s', (backend) => {
     const features = tf.zeros<tf.Rank.R2>([16, 4]);
     const attention = tf.zeros<tf.Rank.R2>([2, 17]); // the class column was left in
     const run = visPruner(features, attention, { tokens: 4 });
-    await expect(run).rejects.toMatchObject({ name: 'PruneError', code: 'SHAPE_MISMATCH', message: expect.stringMatching(/\[16,4\].*\[2,17\]/) });
+    await expect(run).rejects.toMatchObject({ name: 'PruneError', code: 'FEATURE_SHAPE', message: expect.stringMatching(/\[16,4\].*\[2,17\]/) });
     tf.dispose([features, attention]);
   });
 
