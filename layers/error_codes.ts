@@ -259,6 +259,7 @@ export const PROMPT_CODES = {
     use: true,
   },
   BAD_TOKEN_ID: { cause: 'An id of the prompt is none of the vocabulary.', remedy: "Use the model's own tokenizer.", use: true },
+  CACHE_SHARED: { cause: 'Two requests of one batch have the same prompt cache.', remedy: 'Give each its own (fork()).', use: true },
   CHAT_TEMPLATE_REFUSED: {
     cause: 'The chat template does not take these messages, for the reason given.',
     remedy: 'Give the roles in the order that the template wants, mostly user and assistant in turn.',
