@@ -1,28 +1,4 @@
-/** Lets timers, sockets and abort signals have their turn: CPU backends compute synchronously and would starve them. */
-export class Pacer {
-  private last = performance.now();
-
-  constructor(
-    private readonly signal?: AbortSignal | undefined,
-    private readonly interval = 30,
-  ) {}
-
-  /** Waits one macrotask when the last wait was `interval` ms ago or longer. @throws the signal's reason once it is aborted */
-  async pause(): Promise<void> {
-    if (performance.now() - this.last >= this.interval) {
-      await nextMacrotask();
-      this.last = performance.now();
-    }
-    this.signal?.throwIfAborted();
-  }
-}
-
-function nextMacrotask(): Promise<void> {
-  return new Promise((resolve) => {
-    if (typeof setImmediate === 'function') setImmediate(resolve);
-    else setTimeout(resolve, 0);
-  });
-}
+export { finish, Pacer, type Steps } from '../weights/pacer';
 
 /** Runs what it is given one after another, in order of arrival; a failure does not hold up the next. */
 export class Queue {
@@ -45,11 +21,9 @@ export class Queue {
   }
 }
 
-async function abortable(promise: Promise<unknown>, signal?: AbortSignal): Promise<void> {
-  if (!signal) {
-    await promise;
-    return;
-  }
+/** What the promise gives. What it stands for goes on when it is no longer waited for. @throws the signal's reason, at once, when it is aborted meanwhile */
+export async function abortable<T>(promise: Promise<T>, signal?: AbortSignal): Promise<T> {
+  if (!signal) return promise;
   signal.throwIfAborted();
   let stop: () => void = () => {};
   const aborted = new Promise<never>((_, reject) => {
@@ -57,7 +31,7 @@ async function abortable(promise: Promise<unknown>, signal?: AbortSignal): Promi
     signal.addEventListener('abort', stop, { once: true });
   });
   try {
-    await Promise.race([promise, aborted]);
+    return await Promise.race([promise, aborted]);
   } finally {
     signal.removeEventListener('abort', stop);
   }

@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import sharp from 'sharp';
 import { ImageError } from '../../layers/errors';
+import { abortable, Pacer, type Steps } from '../pacer';
 import { checkPixelLimit, DEFAULT_MAX_PIXELS, readImageHeader } from './header';
 import { checkRgbImage, fetchBytes, isRgbImage, shortName } from './source';
 import type { DecodeOptions, ImageInput, RgbImage } from './types';
@@ -19,7 +20,8 @@ import type { DecodeOptions, ImageInput, RgbImage } from './types';
  * anything is decoded), `IMAGE_DAMAGED`, `IMAGE_DATA`
  */
 export async function decodeImage(input: ImageInput, options: DecodeOptions = {}): Promise<RgbImage> {
-  options.signal?.throwIfAborted();
+  const { signal } = options;
+  signal?.throwIfAborted();
   if (isRgbImage(input)) return checkRgbImage(input);
   const { bytes, name } = await readInput(input, options);
   const header = readImageHeader(bytes, name);
@@ -27,19 +29,18 @@ export async function decodeImage(input: ImageInput, options: DecodeOptions = {}
   checkPixelLimit(header, maxPixels, name);
   try {
     const file = sharp(bytes, { failOn: 'error', ignoreIcc: true, limitInputPixels: maxPixels }).autoOrient();
-    const { space } = await sharp(bytes, { limitInputPixels: maxPixels }).metadata();
+    const { space } = await abortable(sharp(bytes, { limitInputPixels: maxPixels }).metadata(), signal);
     if (space === 'cmyk') {
       // Working in CMYK keeps libvips from converting by a press profile.
-      const { data, info } = await file
-        .pipelineColourspace('cmyk')
-        .toColourspace('cmyk')
-        .raw({ depth: 'uchar' })
-        .toBuffer({ resolveWithObject: true });
-      return { width: info.width, height: info.height, data: cmykToRgb(data) };
+      const inks = file.pipelineColourspace('cmyk').toColourspace('cmyk').raw({ depth: 'uchar' });
+      const { data, info } = await abortable(inks.toBuffer({ resolveWithObject: true }), signal);
+      return { width: info.width, height: info.height, data: await new Pacer(signal).run(cmykToRgb(data)) };
     }
-    const { data, info } = await file.removeAlpha().toColourspace('srgb').raw({ depth: 'uchar' }).toBuffer({ resolveWithObject: true });
+    const pixels = file.removeAlpha().toColourspace('srgb').raw({ depth: 'uchar' });
+    const { data, info } = await abortable(pixels.toBuffer({ resolveWithObject: true }), signal);
     return checkRgbImage({ width: info.width, height: info.height, data: new Uint8Array(data.buffer, data.byteOffset, data.length) });
   } catch (cause) {
+    signal?.throwIfAborted();
     if (cause instanceof ImageError) throw cause;
     const reason = cause instanceof Error ? (cause.message.split('\n')[0] ?? '') : String(cause);
     throw new ImageError('IMAGE_DAMAGED', `${name} is a damaged ${header.format} (${reason}). Save or download it again.`, { cause });
@@ -71,11 +72,15 @@ async function readInput(input: Exclude<ImageInput, RgbImage>, options: DecodeOp
   }
 }
 
+/** Pixels converted between two pauses. */
+const STEP = 2 ** 20;
+
 /** [H * W * 4] ink amounts -> [H * W * 3], by PIL's formula: (255 - key) - ink * (255 - key) / 255, rounded. */
-function cmykToRgb(inks: Uint8Array): Uint8Array {
+function* cmykToRgb(inks: Uint8Array): Steps<Uint8Array> {
   const pixels = inks.length / 4;
   const data = new Uint8Array(pixels * 3);
   for (let i = 0; i < pixels; i++) {
+    if (i % STEP === 0) yield;
     const light = 255 - (inks[4 * i + 3] as number);
     for (let c = 0; c < 3; c++) {
       const product = (inks[4 * i + c] as number) * light + 128;

@@ -1,7 +1,8 @@
 import * as tf from '@tensorflow/tfjs';
 import { ImageError } from '../../layers/errors';
+import { finish, type Steps } from '../pacer';
 import type { Aspect, PreprocessorConfig } from './preprocessor_config';
-import { type Canvas, resize } from './resize';
+import { type Canvas, resizeSteps } from './resize';
 import { checkRgbImage } from './source';
 import type { CropGeometry, PreparedImage, Rectangle, RgbImage, Size } from './types';
 
@@ -21,7 +22,12 @@ export interface PrepareOptions {
  * @throws {ImageError} `IMAGE_ZERO_SIDE`, `IMAGE_DATA`
  */
 export function prepareImage(image: RgbImage, config: PreprocessorConfig, options: PrepareOptions): PreparedImage {
-  const { pixels, geometry } = cropPixels(image, config, options.aspect);
+  return finish(prepareSteps(image, config, options));
+}
+
+/** The same, in steps: a large photograph takes a second. */
+export function* prepareSteps(image: RgbImage, config: PreprocessorConfig, options: PrepareOptions): Steps<PreparedImage> {
+  const { pixels, geometry } = yield* cropPixels(image, config, options.aspect);
   const { width, height } = pixels;
   return {
     pixelValues: tf.tensor4d(normalise(pixels.data, config), [1, height, width, 3], 'float32'),
@@ -32,11 +38,11 @@ export function prepareImage(image: RgbImage, config: PreprocessorConfig, option
 }
 
 /** The uint8 steps: the pixels that the encoder will see, and where they lie on the original. */
-export function cropPixels(
+export function* cropPixels(
   image: RgbImage,
   config: PreprocessorConfig,
   aspect: Aspect = config.aspect,
-): { pixels: RgbImage; geometry: CropGeometry } {
+): Steps<{ pixels: RgbImage; geometry: CropGeometry }> {
   checkRgbImage(image);
   const canvas =
     aspect === 'pad'
@@ -53,7 +59,7 @@ export function cropPixels(
     width: Math.min(resized.width, crop.width),
     height: Math.min(resized.height, crop.height),
   };
-  const visible = resize(image, resized, { filter: config.resample, window, canvas });
+  const visible = yield* resizeSteps(image, resized, { filter: config.resample, window, canvas });
   const scaleX = canvas.width / resized.width;
   const scaleY = canvas.height / resized.height;
   return {

@@ -1,3 +1,4 @@
+import { finish, type Steps } from '../pacer';
 import type { Rectangle, RgbImage, Size } from './types';
 
 /** PIL's names and numbers: 2 is bilinear, 3 is bicubic. */
@@ -24,6 +25,21 @@ const HALF = 1 << (PRECISION_BITS - 1);
 /** A local name: a property of a global is slow to look up inside jest's and other sandboxes, and this runs once per tap. */
 const { imul } = Math;
 
+/** Products between two pauses: about 20 ms. */
+const STEP = 2 ** 23;
+
+/** Counts products, and tells when a step is full. */
+class Work {
+  private done = 0;
+
+  passes(products: number): boolean {
+    this.done += products;
+    if (this.done < STEP) return false;
+    this.done = 0;
+    return true;
+  }
+}
+
 const FILTERS: Record<Filter, { readonly support: number; weight(x: number): number }> = {
   bilinear: { support: 1, weight: (x) => Math.max(0, 1 - Math.abs(x)) },
   bicubic: {
@@ -48,6 +64,11 @@ const FILTERS: Record<Filter, { readonly support: number; weight(x: number): num
  * Only the window is computed, from the pixels that it needs, so that a strip of 1 x 60000 pixels costs no more than a photograph.
  */
 export function resize(image: RgbImage, size: Size, options: ResizeOptions): RgbImage {
+  return finish(resizeSteps(image, size, options));
+}
+
+/** The same, in steps of about `STEP` products. */
+export function* resizeSteps(image: RgbImage, size: Size, options: ResizeOptions): Steps<RgbImage> {
   const canvas = options.canvas ?? { width: image.width, height: image.height, left: 0, top: 0, fill: [0, 0, 0] };
   const window = options.window ?? { x: 0, y: 0, width: size.width, height: size.height };
   const columns = tapsOf(options.filter, canvas.width, size.width, window.x, window.width, canvas.left, image.width);
@@ -55,12 +76,14 @@ export function resize(image: RgbImage, size: Size, options: ResizeOptions): Rgb
   const firstRow = Math.min(...rows.starts);
   const endRow = rows.starts.reduce((end, start, i) => Math.max(end, start + (rows.lengths[i] as number)), 0);
   const stride = window.width * 3;
+  const work = new Work();
   const between = new Uint8ClampedArray(Math.max(0, endRow - firstRow) * stride);
   for (let y = firstRow; y < endRow; y++) {
     const row = image.data.subarray(y * image.width * 3, (y + 1) * image.width * 3);
     resizeRow(row, columns, canvas.fill, between.subarray((y - firstRow) * stride, (y - firstRow + 1) * stride));
+    if (work.passes(stride * columns.size)) yield;
   }
-  return { width: window.width, height: window.height, data: resizeColumns(between, firstRow, stride, rows, canvas.fill) };
+  return { width: window.width, height: window.height, data: yield* resizeColumns(between, firstRow, stride, rows, canvas.fill, work) };
 }
 
 /** What each output position takes along one axis: `lengths` image positions from `starts`, by fixed-point weights (`size` apart), and `padding` times the fill. */
@@ -136,7 +159,14 @@ function resizeRow(source: Uint8Array, taps: Taps, fill: Canvas['fill'], target:
 }
 
 /** Rows `firstRow` and on of the first pass, [rows, stride] -> [window height, stride]. Padding is still the fill: a constant resizes to itself. */
-function resizeColumns(source: Uint8ClampedArray, firstRow: number, stride: number, taps: Taps, fill: Canvas['fill']): Uint8Array {
+function* resizeColumns(
+  source: Uint8ClampedArray,
+  firstRow: number,
+  stride: number,
+  taps: Taps,
+  fill: Canvas['fill'],
+  work: Work,
+): Steps<Uint8Array> {
   const { starts, lengths, weights, size, padding } = taps;
   const target = new Uint8ClampedArray(starts.length * stride); // clips where the filter overshoots
   const sums = new Int32Array(stride);
@@ -148,6 +178,7 @@ function resizeColumns(source: Uint8ClampedArray, firstRow: number, stride: numb
       for (let x = 0; x < stride; x++) sums[x] = (sums[x] as number) + imul(source[from + x] as number, weight);
     }
     for (let x = 0; x < stride; x++) target[y * stride + x] = (sums[x] as number) >> PRECISION_BITS;
+    if (work.passes(stride * (lengths[y] as number))) yield;
   }
   return new Uint8Array(target.buffer);
 }

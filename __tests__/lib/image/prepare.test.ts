@@ -5,6 +5,7 @@ import { checkPixelValues, cropPixels, patchRectangle, prepareImage } from '../.
 import { defaultPreprocessorConfig, parsePreprocessorConfig } from '../../../lib/image/preprocessor_config';
 import { type Filter, resize } from '../../../lib/image/resize';
 import type { RgbImage } from '../../../lib/image/types';
+import { finish } from '../../../lib/pacer';
 import { firstDifference, fromBase64, imageErrorOf, imageJson, imagePath, preprocessPath, readBytesOf } from './recorded';
 
 beforeAll(async () => {
@@ -45,7 +46,7 @@ describe('preprocessing equals the recorded uint8 step', () => {
 
   it.each([...expected.keys()])('%s', async (key) => {
     const [name, aspect, size] = key.split('.') as [string, 'crop' | 'pad', string];
-    const { pixels } = cropPixels(await decodeImage(preprocessPath(`${name}.png`)), defaultPreprocessorConfig(Number(size)), aspect);
+    const { pixels } = finish(cropPixels(await decodeImage(preprocessPath(`${name}.png`)), defaultPreprocessorConfig(Number(size)), aspect));
     expect([pixels.height, pixels.width, 3]).toEqual(expected.get(key)!.shape);
     expect(firstDifference(pixels.data, expected.get(key)!.data)).toBeUndefined();
   });
@@ -75,14 +76,14 @@ describe('extreme aspect ratios', () => {
   ])('%i x %i is prepared without building what is cut off or padded', (width, height) => {
     const before = process.cpuUsage();
     for (const aspect of ['crop', 'pad'] as const) {
-      const { pixels } = cropPixels(strip(width, height), defaultPreprocessorConfig(56), aspect);
+      const { pixels } = finish(cropPixels(strip(width, height), defaultPreprocessorConfig(56), aspect));
       expect([pixels.width, pixels.height]).toEqual([56, 56]);
     }
     expect(process.cpuUsage(before).user / 1e6).toBeLessThan(5); // seconds; a square of 60000 x 60000 would take minutes
   });
 
   it('a padded strip is the mean colour beside it', () => {
-    const { pixels } = cropPixels(strip(1, 60000), defaultPreprocessorConfig(28), 'pad');
+    const { pixels } = finish(cropPixels(strip(1, 60000), defaultPreprocessorConfig(28), 'pad'));
     expect([...pixels.data.subarray(0, 3)]).toEqual([122, 116, 104]); // CLIP's mean as bytes
   });
 });
