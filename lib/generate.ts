@@ -2,14 +2,15 @@ import * as tf from '@tensorflow/tfjs';
 import { PromptError } from '../layers/errors';
 import type { Tap } from '../layers/tap';
 import { decodeStep } from './decoder';
+import { type DrawnToken, type DrawOptions, TokenDraw } from './draw';
 import { type KeptPatches, patchesIn } from './encoded';
 import type { EncodedRequest, Llava, Prefilled } from './llava';
+import type { TokenLogprobs } from './logprobs';
 import type { Pacer } from './pacer';
 import { tokensOf } from './prompt_cache';
 import type { Pruner } from './prune/types';
-import { Sampler, type SamplingOptions } from './sampler';
 
-export interface TokenOptions extends SamplingOptions {
+export interface TokenOptions extends DrawOptions {
   /** Tokens to write at most; whole, at least 1. Default: what `generation_config.json` says, else 256, but never past the context. */
   readonly maxNewTokens?: number;
 }
@@ -47,6 +48,8 @@ export interface Timing {
 export interface Generated {
   /** Without the end-of-sequence token. */
   readonly ids: Int32Array;
+  /** One for each of `ids`, where they were asked for. */
+  readonly logprobs?: readonly TokenLogprobs[];
   readonly finishReason: FinishReason;
   readonly visual: readonly KeptPatches[];
   readonly usage: Usage;
@@ -59,11 +62,16 @@ export interface GenerateContext {
   readonly endIds: ReadonlySet<number>;
   /** Tokens that each request may write at most. */
   readonly limits: readonly number[];
-  readonly sampling: SamplingOptions;
+  readonly sampling: DrawOptions;
+}
+
+/** A token, and which request of the batch it belongs to. */
+export interface StreamedToken extends DrawnToken {
+  readonly request: number;
 }
 
 /** One token of one request, as it is drawn. The consumer answers `true` to end that request (a stop string). */
-export type TokenStream = AsyncGenerator<{ request: number; id: number }, GeneratedAll, boolean | undefined>;
+export type TokenStream = AsyncGenerator<StreamedToken, GeneratedAll, boolean | undefined>;
 
 export interface GeneratedAll {
   readonly results: readonly Generated[];
@@ -72,8 +80,9 @@ export interface GeneratedAll {
 
 /** Decodes several requests together: each weight is read once a step for all of them. Leaving early frees everything. */
 export async function* generateTokens(llava: Llava, requests: readonly EncodedRequest[], context: GenerateContext): TokenStream {
-  const samplers = requests.map((_, i) => new Sampler(context.sampling, i));
+  const draws = requests.map(({ inputIds: promptIds }, request) => new TokenDraw(context.sampling, { request, promptIds }, context.endIds));
   const ids: number[][] = requests.map(() => []);
+  const logprobs: TokenLogprobs[][] = requests.map(() => []);
   const reasons: FinishReason[] = requests.map(() => 'length');
   const { result, prompts, timing } = await llava.prefill(requests, context);
   let active = requests.map((_, i) => i);
@@ -92,13 +101,15 @@ export async function* generateTokens(llava: Llava, requests: readonly EncodedRe
       const rows = await logitRows(llava, states, context.tap);
       const going: number[] = [];
       for (const [row, request] of active.entries()) {
-        const id = (samplers[request] as Sampler).next(rows[row] as Float32Array);
-        if (context.endIds.has(id)) {
+        const written = ids[request] as number[];
+        const token = (draws[request] as TokenDraw).next(rows[row] as Float32Array, written);
+        if (context.endIds.has(token.id)) {
           reasons[request] = 'stop';
           continue;
         }
-        ids[request]?.push(id);
-        const stopped = yield { request, id };
+        written.push(token.id);
+        if (token.logprobs) logprobs[request]?.push(token.logprobs);
+        const stopped = yield { request, ...token };
         if (stopped) reasons[request] = 'stop';
         else if (step + 1 < (context.limits[request] as number)) going.push(request);
       }
@@ -123,6 +134,7 @@ export async function* generateTokens(llava: Llava, requests: readonly EncodedRe
       const prompt = prompts[i] as Prefilled;
       return {
         ids: Int32Array.from(ids[i] as number[]),
+        ...(context.sampling.logprobs === undefined ? {} : { logprobs: logprobs[i] }),
         finishReason: reasons[i] as FinishReason,
         visual: prompt.visual,
         usage: usageOf(llava, request, prompt, result.enteringTokens[i] as readonly number[], ids[i]?.length as number),

@@ -5,7 +5,7 @@ import type { ParameterSource } from '../weights/sources';
 import type { BackendName } from './backend/backends';
 import type { GenerationConfig, ModelConfig } from './config';
 import { disposeEncoded, type EncodedImage, type KeptPatches } from './encoded';
-import { type Generated, type GeneratedAll, generateTokens, newTokenLimit, type Timing, type TokenOptions } from './generate';
+import { type Generated, type GeneratedAll, generateTokens, newTokenLimit, type StreamedToken, type Timing, type TokenOptions } from './generate';
 import { checkPixelValues } from './image/prepare';
 import type { PreparedImage } from './image/types';
 import type { EncodedRequest, Llava } from './llava';
@@ -144,7 +144,7 @@ export class TokenModel {
   async *tokens(
     requests: readonly TokenRequest[],
     options: GenerateOptions = {},
-  ): AsyncGenerator<{ request: number; id: number }, GenerateResult[], boolean | undefined> {
+  ): AsyncGenerator<StreamedToken, GenerateResult[], boolean | undefined> {
     this.alive();
     const begun = performance.now();
     const pruner = createPruner(options.prune ?? { method: 'none' });

@@ -1,0 +1,49 @@
+import { PromptError } from '../layers/errors';
+
+/** A token and the natural logarithm of its probability. */
+export interface ScoredToken {
+  readonly id: number;
+  readonly logprob: number;
+}
+
+/** A token that was written, and what was likeliest in its place. */
+export interface TokenLogprobs extends ScoredToken {
+  /** The most likely tokens, best first, of equal ones the lower id first; the written one is among them only if it is one of these. */
+  readonly top: readonly ScoredToken[];
+}
+
+/** As many alternatives a token as OpenAI's interface gives. */
+export const MAX_LOGPROBS = 20;
+
+/** @throws PromptError `BAD_LOGPROBS` */
+export function checkLogprobs(count: number | undefined): void {
+  if (count === undefined || (Number.isInteger(count) && count >= 0 && count <= MAX_LOGPROBS)) return;
+  throw new PromptError(
+    'BAD_LOGPROBS',
+    `Option "logprobs" is ${String(count)}; give a whole number from 0 to ${MAX_LOGPROBS}: how many alternatives of each token you want.`,
+  );
+}
+
+/** The logarithm of the sum of exponentials: a logit less this is a log-probability. Taken in double precision. */
+export function logSumExp(logits: Float32Array): number {
+  let largest = Number.NEGATIVE_INFINITY;
+  for (const logit of logits) if (logit > largest) largest = logit;
+  let sum = 0;
+  for (const logit of logits) sum += Math.exp(logit - largest);
+  return largest + Math.log(sum);
+}
+
+/** `logits` [vocabulary] as the model's head gave them; `count` alternatives. */
+export function tokenLogprobs(logits: Float32Array, id: number, count: number): TokenLogprobs {
+  const total = logSumExp(logits);
+  const best: number[] = [];
+  for (const [other, logit] of logits.entries()) {
+    if (best.length === count && !(count > 0 && logit > (logits[best[count - 1] as number] as number))) continue;
+    let place = best.length;
+    while (place > 0 && logit > (logits[best[place - 1] as number] as number)) place--;
+    best.splice(place, 0, other);
+    if (best.length > count) best.pop();
+  }
+  const scored = (one: number): ScoredToken => ({ id: one, logprob: (logits[one] as number) - total });
+  return { ...scored(id), top: best.map(scored) };
+}
