@@ -390,6 +390,10 @@ export const STATE_CODES = {
     cause: 'A parameter was declared, or filled anew, after its source was filled.',
     remedy: 'Build every layer before fill(); make a new source for other values.',
   },
+  CHAT_BUSY: {
+    cause: 'A chat was told something while it was still answering the turn before.',
+    remedy: 'Wait for the answer, or abort it, before the next turn; use a chat of its own for each conversation.',
+  },
   DECLARED_DIFFERENTLY: {
     cause: 'Two layers declare a parameter of the same name with different shapes.',
     remedy: 'Correct one of them, or give each a name of its own.',
@@ -434,6 +438,49 @@ export const USE_CODES = {
   QUESTION_MISSING: { cause: 'The command line has images and no question.', remedy: 'Write the question as the last word, in quotes.', use: true },
 } as const;
 
+/** Thrown by the server alone, when it is made or started. */
+export const SERVER_CODES = {
+  CANNOT_LISTEN: {
+    cause: 'The server can not listen at that address and port, for the reason given.',
+    remedy: 'Give another port (0 takes any free one) or another host, or end the program that listens there.',
+  },
+  SERVER_OPTION: { cause: 'An option of the server lies outside its range.', remedy: 'Give a value in the range that the message shows.', use: true },
+} as const;
+
+/** What the server answers to a request that it refuses. */
+export const REQUEST_CODES = {
+  API_KEY_WRONG: { cause: 'The server wants a key, and none or another one was sent.', remedy: 'Send "Authorization: Bearer KEY" with its key.' },
+  BODY_NOT_JSON: { cause: 'The body of a request is not JSON.', remedy: 'Send a JSON object.' },
+  BODY_TOO_LARGE: {
+    cause: 'The body of a request is larger than the server takes.',
+    remedy: 'Send smaller images, or start it with a larger --max-body.',
+  },
+  CONTENT_TYPE: { cause: 'The body of a request does not say that it is JSON.', remedy: 'Send the header "Content-Type: application/json".' },
+  DATA_URI_INVALID: { cause: 'A data URI has no data in base64.', remedy: 'Write "data:image/png;base64," and the bytes in base64.' },
+  FIELD_INVALID: { cause: 'A field of a request has a value that can not be had.', remedy: 'Give a value as the message and docs/server.md say.' },
+  FIELD_UNKNOWN: { cause: 'A request has a field that is not known.', remedy: 'Leave it out, or correct its name.' },
+  HOST_REFUSED: {
+    cause: 'A server for this machine alone was addressed by a name that is not its own, as a web page may do by DNS rebinding.',
+    remedy: 'Use localhost or 127.0.0.1, or start the server with a key.',
+  },
+  IMAGE_URL_REFUSED: {
+    cause: 'The server does not fetch the address of an image, or could not, for the reason given.',
+    remedy: 'Send the image as a data URI, or give an address of a public host to a server that was started with --allow-url.',
+  },
+  METHOD_NOT_ALLOWED: { cause: 'The address is right and the HTTP method is not.', remedy: 'Use the method that the message names.' },
+  MODEL_UNKNOWN: { cause: 'The server has no model of that name.', remedy: 'Use the name that /v1/models lists.' },
+  ORIGIN_REFUSED: {
+    cause: 'The request comes from a web page of another origin.',
+    remedy: 'Start the server with --cors and that origin, if you trust it.',
+  },
+  PROMPT_TOO_LONG: { cause: 'The messages are longer than could fit into the context of the model.', remedy: 'Shorten them.' },
+  QUEUE_FULL: { cause: 'As many requests wait as the server lets wait.', remedy: 'Try again after the seconds that Retry-After says.' },
+  ROUTE_UNKNOWN: { cause: 'The server has nothing at that address.', remedy: 'Use one of those that docs/server.md lists.' },
+  SERVER_ENDING: { cause: 'The server is ending and takes no more requests.', remedy: 'Ask another one, or this one once it is back.' },
+  SERVER_FAILED: { cause: 'The server failed at a request that it should have answered.', remedy: 'Look into its log.' },
+  TOO_MANY_IMAGES: { cause: 'A request has more images than the server takes.', remedy: 'Give fewer, or start it with a larger --max-images.' },
+} as const;
+
 /** All of them, by the class that has them. */
 export const ERROR_CODES: Readonly<Record<string, Readonly<Record<string, CodeEntry>>>> = {
   CheckpointError: CHECKPOINT_CODES,
@@ -445,4 +492,6 @@ export const ERROR_CODES: Readonly<Record<string, Readonly<Record<string, CodeEn
   StateError: STATE_CODES,
   OutputError: OUTPUT_CODES,
   UseError: USE_CODES,
+  ServerError: SERVER_CODES,
+  RequestError: REQUEST_CODES,
 };

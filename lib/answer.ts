@@ -2,6 +2,7 @@ import type { KeptPatches } from './encoded';
 import type { FinishReason, Timing, TokenOptions, Usage } from './generate';
 import type { Aspect } from './image/preprocessor_config';
 import type { ImageInput, PreparedImage } from './image/types';
+import type { PromptCache } from './prompt_cache';
 import type { EncodedImages, RunOptions } from './token_model';
 
 /** An image to be decoded, or one that is prepared or encoded already. */
@@ -12,6 +13,8 @@ export interface AskOptions extends RunOptions, TokenOptions {
   readonly aspect?: Aspect;
   /** The answer ends before the first of these. */
   readonly stop?: string | readonly string[];
+  /** Goes on from what an earlier call left in it. Images are recognised only as the same `EncodedImages`; `chat()` sees to that by itself. */
+  readonly cache?: PromptCache;
 }
 
 export interface Answer {
@@ -23,4 +26,9 @@ export interface Answer {
   readonly visual: readonly KeptPatches[];
   readonly usage: Usage;
   readonly timing: Timing;
+}
+
+export function asList<T>(value: T | readonly T[] | undefined): readonly T[] {
+  if (value === undefined) return [];
+  return Array.isArray(value) ? value : [value as T];
 }

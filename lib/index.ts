@@ -53,6 +53,8 @@ export {
   parseConfig,
   type VisionLanguageConfig,
 } from './config';
+export { Chat, type ChatOptions, type TurnImage, type TurnOptions } from './conversation';
+export type { DrawnToken, DrawOptions } from './draw';
 export type { EncodedCrop, EncodedImage, KeptPatches } from './encoded';
 // Scenes and evaluation
 export * from './eval';
@@ -66,7 +68,10 @@ export type { CropGeometry, DecodeOptions, ImageInput, PreparedImage, Rectangle,
 export type { Llava } from './llava';
 // Models
 export { type LoadOptions, loadModel } from './load';
+export { frequencyPenalty, type LogitsContext, type LogitsProcessor, logitBias, repetitionPenalty, suppressTokens } from './logits_processors';
+export type { ScoredToken, TokenLogprobs } from './logprobs';
 export { VisionLanguageModel } from './model';
+export { PromptCache } from './prompt_cache';
 // Pruning
 export { createPruner, METHODS, type PruneOptions } from './prune/registry';
 export type {
@@ -83,7 +88,6 @@ export type {
   VisionView,
 } from './prune/types';
 export { type SelectionOptions, selectTokens, visPruner } from './prune/vispruner';
-export { PromptCache } from './prompt_cache';
 export { Random } from './random';
 export type { SamplingOptions } from './sampler';
 export {

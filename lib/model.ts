@@ -1,14 +1,16 @@
 import { ConfigError, PromptError } from '../layers/errors';
 import type { ParameterSource } from '../weights/sources';
-import type { Answer, AskOptions, QuestionImages } from './answer';
+import { type Answer, type AskOptions, asList, type QuestionImages } from './answer';
 import type { BackendName } from './backend/backends';
 import { type ChatMessage, type ChatProcessor, StopStrings } from './chat';
 import type { GenerationConfig, ModelConfig } from './config';
+import { Chat, type ChatOptions, type Speaker, userMessage } from './conversation';
 import { decodeImage } from './image/decode_node';
-import { prepareImage } from './image/prepare';
+import { prepareSteps } from './image/prepare';
 import type { Aspect, PreprocessorConfig } from './image/preprocessor_config';
 import type { ImageInput, PreparedImage } from './image/types';
 import type { Llava } from './llava';
+import { Pacer } from './pacer';
 import { EncodedImages, TokenModel } from './token_model';
 
 /** What a checkpoint's directory holds beside the weights. */
@@ -50,10 +52,12 @@ export class VisionLanguageModel extends TokenModel {
     if (this.config.model_type !== 'llava') throw new PromptError('NO_VISION', 'This model has no vision tower. Ask without an image.');
     const { patch_size: patchSize } = this.config.vision_config;
     const prepared: PreparedImage[] = [];
+    const pacer = new Pacer(options.signal);
     try {
       for (const image of images) {
         const decoded = await decodeImage(image, { signal: options.signal });
-        prepared.push(prepareImage(decoded, this.processors.images, { patchSize, aspect: options.aspect }));
+        prepared.push(await pacer.run(prepareSteps(decoded, this.processors.images, { patchSize, aspect: options.aspect })));
+        await pacer.pause();
       }
       return prepared;
     } catch (error) {
@@ -94,10 +98,13 @@ export class VisionLanguageModel extends TokenModel {
     const opened = await this.open(images, options);
     try {
       const prepare = performance.now() - begun;
-      const inputIds = chat.encode(asMessages(question, opened.count, chat.imageToken?.text), opened.count);
+      const inputIds = chat.encode(
+        typeof question === 'string' ? [userMessage(question, opened.count, chat.imageToken?.text)] : question,
+        opened.count,
+      );
       const decoder = chat.decoder();
       const stop = new StopStrings(asList(options.stop));
-      const tokens = this.tokens([{ inputIds, images: opened.images }], options);
+      const tokens = this.tokens([{ inputIds, images: opened.images, cache: options.cache }], options);
       let text = '';
       let stopped = false;
       try {
@@ -126,12 +133,32 @@ export class VisionLanguageModel extends TokenModel {
     }
   }
 
+  /** Begins a conversation that keeps its turns and images in the key-value cache. Dispose it when it is over. @throws PruneError; `NO_TOKENIZER` */
+  chat(options: ChatOptions = {}): Chat {
+    this.alive();
+    const speaker: Speaker = {
+      imageToken: this.chatProcessor.imageToken?.text,
+      prepare: (images, turn) => this.prepareAll(images, turn),
+      encode: (images, turn) => this.encodeImages(images, turn),
+      stream: (images, messages, turn) => this.stream(images, messages, turn),
+    };
+    return new Chat(speaker, options);
+  }
+
   private async open(
     images: QuestionImages,
     options: AskOptions,
   ): Promise<{ images: readonly PreparedImage[] | EncodedImages; count: number; close(): void }> {
     if (images instanceof EncodedImages) return { images, count: images.images.length, close() {} };
-    const list = asList(images);
+    const prepared = await this.prepareAll(asList(images), options);
+    return { ...prepared, count: prepared.images.length };
+  }
+
+  /** Images that came prepared stay the caller's; `close` frees the others. */
+  private async prepareAll(
+    list: readonly (ImageInput | PreparedImage)[],
+    options: AskOptions,
+  ): Promise<{ images: readonly PreparedImage[]; close(): void }> {
     const own: PreparedImage[] = [];
     try {
       const prepared: PreparedImage[] = [];
@@ -143,20 +170,12 @@ export class VisionLanguageModel extends TokenModel {
           prepared.push(made as PreparedImage);
         }
       }
-      return { images: prepared, count: prepared.length, close: () => disposePrepared(own) };
+      return { images: prepared, close: () => disposePrepared(own) };
     } catch (error) {
       disposePrepared(own);
       throw error;
     }
   }
-}
-
-/** A question without image tokens of its own has all images in front. */
-function asMessages(question: string | readonly ChatMessage[], images: number, imageToken?: string): readonly ChatMessage[] {
-  if (typeof question !== 'string') return question;
-  if (imageToken !== undefined && question.includes(imageToken)) return [{ role: 'user', content: question }];
-  const places = Array.from({ length: images }, () => ({ type: 'image' as const }));
-  return [{ role: 'user', content: [...places, { type: 'text', text: question }] }];
 }
 
 function isPrepared(image: ImageInput | PreparedImage): image is PreparedImage {
@@ -165,9 +184,4 @@ function isPrepared(image: ImageInput | PreparedImage): image is PreparedImage {
 
 function disposePrepared(images: readonly PreparedImage[]): void {
   for (const { pixelValues } of images) pixelValues.dispose();
-}
-
-function asList<T>(value: T | readonly T[] | undefined): readonly T[] {
-  if (value === undefined) return [];
-  return Array.isArray(value) ? value : [value as T];
 }
