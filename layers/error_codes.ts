@@ -11,6 +11,8 @@ export interface CodeEntry {
 
 export const CHECKPOINT_CODES = {
   // files
+  CHECKSUMS_FORMAT: { cause: 'SHA256SUMS is not what sha256sum writes.', remedy: 'Write it again with sha256sum, or get it again.' },
+  CHECKSUM_MISMATCH: { cause: 'Files differ from the SHA-256 that they should have.', remedy: 'They were changed or damaged: get them again.' },
   FETCH_FAILED: {
     cause: 'A request for a file failed, or was answered with an error or with another part of the file.',
     remedy: 'Check the address and the network; a server of another origin must allow CORS and expose Content-Range.',
@@ -103,7 +105,23 @@ export const CHECKPOINT_CODES = {
     remedy: 'Convert the tensor to F32, F16 or BF16.',
   },
   // the checkpoint and its index
+  NO_CHECKSUMS: {
+    cause: 'Checksums are to be compared, and the directory has none for its weights.',
+    remedy: 'Where you trust the files, write them with sha256sum; a conversion writes them by itself.',
+  },
   CONVERSION_UNFINISHED: { cause: 'A conversion into this directory was broken off.', remedy: 'Delete the directory and convert again.' },
+  MODEL_NOT_CACHED: {
+    cause: 'A name is no directory, and no model of that name is in the Hugging Face cache.',
+    remedy: 'Fetch it with "vispruner pull", or check the path, HF_HUB_CACHE and HF_HOME.',
+  },
+  REVISION_NOT_CACHED: {
+    cause: 'The Hugging Face cache has the model, but not that branch, tag or commit.',
+    remedy: 'Use one that the message lists, or fetch it with "vispruner pull".',
+  },
+  SNAPSHOT_INCOMPLETE: {
+    cause: 'The Hugging Face cache has a part of the model only.',
+    remedy: 'Run "vispruner pull" with its name: it fetches what is missing.',
+  },
   KEY_NOT_IN_SHARD: {
     cause: 'The index names a tensor that its shard does not hold.',
     remedy: 'Index and shards are of different versions: get all of them again.',
@@ -113,7 +131,10 @@ export const CHECKPOINT_CODES = {
     remedy: 'Check the directory; convert .bin or GGUF weights to safetensors first.',
   },
   SHARD_MISSING: { cause: 'The index names a file that is not there.', remedy: 'Get the missing file.' },
-  SHARD_PATH: { cause: 'The index names a file outside its own directory.', remedy: 'Do not trust this checkpoint; shards lie beside their index.' },
+  SHARD_PATH: {
+    cause: 'An index or a list of checksums names a file outside its own directory.',
+    remedy: 'Do not trust this checkpoint, or correct the path: its files lie in one directory.',
+  },
   TENSOR_IN_TWO_SHARDS: {
     cause: 'Two shards hold a tensor of the same name.',
     remedy: 'Remove the shard of another version, or write the checkpoint again.',
@@ -142,6 +163,59 @@ export const CHECKPOINT_CODES = {
     remedy: 'Use the config.json that belongs to these weights, or keep the layout.',
   },
   UNKNOWN_LAYOUT: { cause: 'No layout of keys has that name.', remedy: 'Use one of the names that the message lists.', use: true },
+} as const;
+
+/** Names of models, and what comes of fetching them. */
+export const HUB_CODES = {
+  BAD_ENDPOINT: { cause: 'The address of the hub is none.', remedy: 'Give one that begins with https:// (HF_ENDPOINT).', use: true },
+  BAD_MODEL_NAME: { cause: 'A model on a hub is called org/name or org/name@revision.', remedy: "Copy the name from the model's page.", use: true },
+  BAD_REVISION: {
+    cause: 'A text can be no branch, tag or commit, or two revisions were given.',
+    remedy: 'Give one branch, tag, full commit hash, or refs/pr/1.',
+    use: true,
+  },
+  BAD_TOKEN: {
+    cause: 'A token for a hub has blanks or signs that none can have.',
+    remedy: 'Copy the token again from your settings there.',
+    use: true,
+  },
+  HUB_BAD_ANSWER: {
+    cause: 'What answers is no hub, or not what was asked for.',
+    remedy: 'Check HF_ENDPOINT, and whether a proxy answers in its place.',
+  },
+  HUB_CHECKSUM: {
+    cause: 'A file that came does not have the hash that the hub lists; it was removed.',
+    remedy: 'Pull again; if it stays so, the hub or a proxy serves a wrong file.',
+  },
+  HUB_FAILED: { cause: 'The hub answered with an error, several times where it could have passed.', remedy: 'Try again later.' },
+  HUB_FILE_NOT_FOUND: { cause: 'A file that the hub lists is not there.', remedy: 'Pull again: the repository may have changed meanwhile.' },
+  HUB_FORBIDDEN: { cause: 'The token may not read this model.', remedy: "Check the token's permissions, or use another." },
+  HUB_GATED: {
+    cause: 'The model is given only to those who accepted its licence.',
+    remedy: "Accept it on the model's page, then pull with the token of that account (HF_TOKEN or --token).",
+  },
+  HUB_OFFLINE: { cause: 'HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE asks for no network.', remedy: 'Unset it to fetch a model.' },
+  HUB_REPOSITORY_NOT_FOUND: {
+    cause: 'The hub has no such model, or does not show it to who asks.',
+    remedy: 'Check the name; for a private model give a token (HF_TOKEN or --token).',
+  },
+  HUB_REVISION_NOT_FOUND: { cause: 'The model has no such branch, tag or commit.', remedy: "Look at the branches on the model's page." },
+  HUB_UNAUTHORIZED: { cause: 'The hub does not accept the token.', remedy: 'Make a new token, or pull without one.' },
+  HUB_UNREACHABLE: { cause: 'The connection to the hub failed, several times.', remedy: 'Check the network, the proxy and HF_ENDPOINT.' },
+  HUB_WRONG_SIZE: {
+    cause: 'A file that came is longer or shorter than the hub lists; it was removed.',
+    remedy: 'Pull again; if it stays so, the hub or a proxy serves a wrong file.',
+  },
+  NO_CONFIG: { cause: 'The repository has no config.json, so it is no model.', remedy: 'Check the name, or fetch what you want with --include.' },
+  NO_SAFETENSORS: {
+    cause: 'The repository has its weights in another form than safetensors.',
+    remedy: "Look for a revision that has safetensors, or convert it with transformers' save_pretrained.",
+  },
+  NO_SUCH_FILES: { cause: 'No file of the repository matches a pattern.', remedy: 'Compare it with the names that the message lists.', use: true },
+  UNSAFE_FILE_NAME: {
+    cause: 'The hub lists a file whose name could lead out of its folder.',
+    remedy: 'Do not trust this repository. Nothing of it was fetched.',
+  },
 } as const;
 
 export const CONFIG_CODES = {
@@ -246,6 +320,11 @@ export const IMAGE_CODES = {
 } as const;
 
 export const PROMPT_CODES = {
+  BAD_CONTINUATION: {
+    cause: 'There is no continuation to score, one is empty, or one has an id that is no text token.',
+    remedy: 'Give lists of ids of the vocabulary.',
+    use: true,
+  },
   BAD_LOGITS_PROCESSOR: {
     cause: 'A logits processor returned another number of logits, NaN, plus infinity, or ruled every token out.',
     remedy: 'Correct it: one number a token, at least one of them finite. Two processors that each force a token rule out everything together.',
@@ -414,6 +493,7 @@ export const STATE_CODES = {
 } as const;
 
 export const OUTPUT_CODES = {
+  NO_SPACE: { cause: 'The disk has not the room for what is to be written.', remedy: 'Make room, or choose a folder on another disk.' },
   SAME_DIRECTORY: { cause: 'A conversion was to write into its own source.', remedy: 'Give another target.', use: true },
   TARGET_EXISTS: {
     cause: 'The target exists already and is not an empty directory.',
@@ -424,6 +504,11 @@ export const OUTPUT_CODES = {
 
 /** Thrown by the command line alone. */
 export const USE_CODES = {
+  CHAT_OVERLAY: {
+    cause: 'A picture of the kept patches is asked for together with --chat, which has many answers.',
+    remedy: 'Use vispruner select for the picture, or ask without --chat.',
+    use: true,
+  },
   NO_IMAGE: {
     cause: 'A picture is to be drawn over an image, and none is given.',
     remedy: 'Name an image before the question, or leave out --overlay.',
@@ -484,6 +569,7 @@ export const REQUEST_CODES = {
 /** All of them, by the class that has them. */
 export const ERROR_CODES: Readonly<Record<string, Readonly<Record<string, CodeEntry>>>> = {
   CheckpointError: CHECKPOINT_CODES,
+  HubError: HUB_CODES,
   ConfigError: CONFIG_CODES,
   ImageError: IMAGE_CODES,
   PromptError: PROMPT_CODES,

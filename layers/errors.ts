@@ -9,7 +9,22 @@ export type BackendCode = keyof typeof codes.BACKEND_CODES;
 export type StateCode = keyof typeof codes.STATE_CODES;
 export type OutputCode = keyof typeof codes.OUTPUT_CODES;
 export type UseCode = keyof typeof codes.USE_CODES;
-export type ErrorCode = CheckpointCode | ConfigCode | ImageCode | PromptCode | PruneCode | BackendCode | StateCode | OutputCode | UseCode;
+export type ServerCode = keyof typeof codes.SERVER_CODES;
+export type RequestCode = keyof typeof codes.REQUEST_CODES;
+export type HubCode = keyof typeof codes.HUB_CODES;
+export type ErrorCode =
+  | CheckpointCode
+  | HubCode
+  | ConfigCode
+  | ImageCode
+  | PromptCode
+  | PruneCode
+  | BackendCode
+  | StateCode
+  | OutputCode
+  | UseCode
+  | ServerCode
+  | RequestCode;
 
 /**
  * The errors that this package throws on purpose. Each has a stable `code` (docs/errors.md lists them all, from `error_codes.ts`), and a message that
@@ -28,6 +43,8 @@ export abstract class VisPrunerError<Code extends string = ErrorCode> extends Er
 
 /** A checkpoint's files or tensors are wrong: safetensors, index, missing, mis-shaped or unexpected keys. */
 export class CheckpointError extends VisPrunerError<CheckpointCode> {}
+/** A hub of models can't be reached, refuses, or sends what it should not. */
+export class HubError extends VisPrunerError<HubCode> {}
 /** config.json, preprocessor_config.json, tokenizer.json or a config object contradicts itself or is not supported. */
 export class ConfigError extends VisPrunerError<ConfigCode> {}
 /** An image can't be decoded or has the wrong form. */

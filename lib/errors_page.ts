@@ -32,6 +32,7 @@ what it names is: a file, a model, a backend. An error that is none of these is 
 /** What the docstring of each class says. */
 const MEANINGS: Readonly<Record<string, string>> = {
   CheckpointError: "A checkpoint's files or tensors are wrong.",
+  HubError: 'A hub of models can not be reached, refuses, or sends what it should not.',
   ConfigError: 'A configuration or tokenizer contradicts itself or is not supported.',
   ImageError: 'An image can not be decoded or has the wrong form.',
   PromptError: 'A prompt, or an option of generation, is wrong.',
@@ -40,6 +41,8 @@ const MEANINGS: Readonly<Record<string, string>> = {
   StateError: 'Something is used after it was disposed, or before it was filled.',
   OutputError: 'A result can not be written where it was asked for.',
   UseError: 'The command line is wrong in a way that only the command line knows.',
+  ServerError: 'The server can not be started as it was asked for.',
+  RequestError: 'The server refuses a request; clients get the code in the reply.',
 };
 
 /** A row a code, each with an anchor of its name. */
