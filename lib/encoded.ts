@@ -1,6 +1,7 @@
 import * as tf from '@tensorflow/tfjs';
 import type { AttentionRows } from '../layers/clip_vision';
 import { PruneError } from '../layers/errors';
+import type { Pause } from './pacer';
 import type { AttentionNeed, Grid, VisionView } from './prune/types';
 
 /** One image behind the encoder: what pruners choose from. Owned by whoever encoded it. */
@@ -72,6 +73,7 @@ export class CropView implements VisionView {
     private readonly encoded: EncodedCrop,
     readonly textIds: Int32Array,
     private readonly project: (features: tf.Tensor2D) => tf.Tensor2D,
+    readonly pause: Pause,
   ) {}
 
   get features(): tf.Tensor2D {

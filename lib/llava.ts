@@ -10,7 +10,7 @@ import { type PrefillResult, prefill } from './decoder';
 import { attentionKey, CropView, checkedSelection, type EncodedImage, type KeptPatches, keptFeatures, patchesIn } from './encoded';
 import type { PreparedImage } from './image/types';
 import { type SplitPrompt, splitPrompt } from './image_tokens';
-import type { Pacer } from './pacer';
+import type { Pacer, Pause } from './pacer';
 import { type PlacedImage, type PromptCache, type PromptPiece, tokensIn } from './prompt_cache';
 import type { AttentionNeed, EncoderFacts, Grid, Needs, Pruner, PruningRun } from './prune/types';
 import type { PrefillInput } from './reduction';
@@ -148,7 +148,7 @@ export class Llava {
         });
         runs.push(run);
         const begun = performance.now();
-        const kept = await this.select(request.images, run, prompt.textIds);
+        const kept = await this.select(request.images, run, prompt.textIds, options.pacer.pause);
         select += performance.now() - begun;
         const pieces = piecesOf(prompt, request.images, kept);
         const { start, prefilled } = this.begin(request.cache, pieces, kept, pruner, run);
@@ -170,11 +170,11 @@ export class Llava {
     }
   }
 
-  private async select(images: readonly EncodedImage[], run: PruningRun, textIds: Int32Array): Promise<KeptPatches[]> {
+  private async select(images: readonly EncodedImage[], run: PruningRun, textIds: Int32Array, pause: Pause): Promise<KeptPatches[]> {
     const kept: KeptPatches[] = [];
     for (const [image, { grid, crops }] of images.entries()) {
       for (const [crop, encoded] of crops.entries()) {
-        const view = new CropView(image, crop, grid, encoded, textIds, (features) => this.project(features));
+        const view = new CropView(image, crop, grid, encoded, textIds, (features) => this.project(features), pause);
         try {
           const count = grid.rows * grid.columns;
           const chosen = run.select ? (await run.select(view)).kept : Int32Array.from({ length: count }, (_, i) => i);
@@ -183,6 +183,7 @@ export class Llava {
         } finally {
           view.dispose();
         }
+        await pause();
       }
     }
     return kept;

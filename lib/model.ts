@@ -10,7 +10,7 @@ import { prepareSteps } from './image/prepare';
 import type { Aspect, PreprocessorConfig } from './image/preprocessor_config';
 import type { ImageInput, PreparedImage } from './image/types';
 import type { Llava } from './llava';
-import { Pacer } from './pacer';
+import { Pacer, paced } from './pacer';
 import { EncodedImages, TokenModel } from './token_model';
 
 /** What a checkpoint's directory holds beside the weights. */
@@ -18,6 +18,8 @@ export interface Processors {
   /** Absent where the directory has no tokenizer.json. */
   readonly chat: ChatProcessor | undefined;
   readonly images: PreprocessorConfig;
+  /** What is odd about the checkpoint but does not prevent its use. */
+  readonly warnings: readonly string[];
 }
 
 /** A vision-language model that speaks text: a `TokenModel` with its tokenizer, chat template and image processor. Made by `loadModel`. */
@@ -31,6 +33,11 @@ export class VisionLanguageModel extends TokenModel {
     private readonly processors: Processors,
   ) {
     super(config, generationConfig, backend, source, llava);
+  }
+
+  /** What was odd about the checkpoint but did not prevent its use, for whoever loaded it to be told. */
+  get warnings(): readonly string[] {
+    return this.processors.warnings;
   }
 
   /** The tokenizer and the chat template. @throws ConfigError `NO_TOKENIZER` */
@@ -56,7 +63,7 @@ export class VisionLanguageModel extends TokenModel {
     try {
       for (const image of images) {
         const decoded = await decodeImage(image, { signal: options.signal });
-        prepared.push(await pacer.run(prepareSteps(decoded, this.processors.images, { patchSize, aspect: options.aspect })));
+        prepared.push(await paced(prepareSteps(decoded, this.processors.images, { patchSize, aspect: options.aspect }), pacer.pause));
         await pacer.pause();
       }
       return prepared;

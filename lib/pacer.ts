@@ -1,4 +1,4 @@
-export { finish, Pacer, type Steps } from '../weights/pacer';
+export { finish, Pacer, type Pause, paced, type Steps } from '../weights/pacer';
 
 /** Runs what it is given one after another, in order of arrival; a failure does not hold up the next. */
 export class Queue {

@@ -1,11 +1,23 @@
 /** Long work in short parts: it can pause wherever it yields. */
 export type Steps<T> = Generator<void, T, void>;
 
+/** Waits its turn where there is something to wait for. @throws the signal's reason once that is aborted */
+export type Pause = () => Promise<void>;
+
 /** All steps at once. */
 export function finish<T>(steps: Steps<T>): T {
   for (;;) {
     const step = steps.next();
     if (step.done) return step.value;
+  }
+}
+
+/** All steps, with a pause between them. */
+export async function paced<T>(steps: Steps<T>, pause: Pause): Promise<T> {
+  for (;;) {
+    const step = steps.next();
+    if (step.done) return step.value;
+    await pause();
   }
 }
 
@@ -19,22 +31,13 @@ export class Pacer {
   ) {}
 
   /** Waits one macrotask when the last wait was `interval` ms ago or longer. @throws the signal's reason once it is aborted */
-  async pause(): Promise<void> {
+  readonly pause: Pause = async () => {
     if (performance.now() - this.last >= this.interval) {
       await nextMacrotask();
       this.last = performance.now();
     }
     this.signal?.throwIfAborted();
-  }
-
-  /** All steps, with a pause after each. @throws the signal's reason once it is aborted */
-  async run<T>(steps: Steps<T>): Promise<T> {
-    for (;;) {
-      const step = steps.next();
-      if (step.done) return step.value;
-      await this.pause();
-    }
-  }
+  };
 }
 
 function nextMacrotask(): Promise<void> {

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import sharp from 'sharp';
 import { ImageError } from '../../layers/errors';
-import { abortable, Pacer, type Steps } from '../pacer';
+import { abortable, Pacer, paced, type Steps } from '../pacer';
 import { checkPixelLimit, DEFAULT_MAX_PIXELS, readImageHeader } from './header';
 import { checkRgbImage, fetchBytes, isRgbImage, shortName } from './source';
 import type { DecodeOptions, ImageInput, RgbImage } from './types';
@@ -34,7 +34,7 @@ export async function decodeImage(input: ImageInput, options: DecodeOptions = {}
       // Working in CMYK keeps libvips from converting by a press profile.
       const inks = file.pipelineColourspace('cmyk').toColourspace('cmyk').raw({ depth: 'uchar' });
       const { data, info } = await abortable(inks.toBuffer({ resolveWithObject: true }), signal);
-      return { width: info.width, height: info.height, data: await new Pacer(signal).run(cmykToRgb(data)) };
+      return { width: info.width, height: info.height, data: await paced(cmykToRgb(data), new Pacer(signal).pause) };
     }
     const pixels = file.removeAlpha().toColourspace('srgb').raw({ depth: 'uchar' });
     const { data, info } = await abortable(pixels.toBuffer({ resolveWithObject: true }), signal);

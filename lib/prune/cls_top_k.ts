@@ -24,6 +24,7 @@ export const clsTopKMethod: Method<ClsTopKOptions> = {
       name: 'cls-top-k',
       count: tokenCount(options),
       needs: (encoder) => ({ attention: [rankingAttention(encoder)] }),
-      select: (view, tokens, encoder) => visPruner(view.features, view.attention(rankingAttention(encoder)), { tokens, importantRatio: 1 }),
+      select: (view, tokens, encoder) =>
+        visPruner(view.features, view.attention(rankingAttention(encoder)), { tokens, importantRatio: 1 }, view.pause),
     }),
 };

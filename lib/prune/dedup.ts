@@ -28,7 +28,7 @@ export const dedupMethod: Method<DedupOptions> = {
       count: tokenCount({ tokens, keepRatio }),
       needs: (encoder) => ({ attention: [rankingAttention(encoder)] }),
       select: (view, count, encoder) =>
-        visPruner(view.features, view.attention(rankingAttention(encoder)), { tokens: count, importantRatio: 0, step }),
+        visPruner(view.features, view.attention(rankingAttention(encoder)), { tokens: count, importantRatio: 0, step }, view.pause),
     });
   },
 };

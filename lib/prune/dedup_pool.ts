@@ -1,3 +1,8 @@
+import { finish, type Steps } from '../pacer';
+
+/** Comparisons between two pauses: about 20 ms. */
+const STEP = 2 ** 22;
+
 /**
  * VisPruner's second step (arXiv 2412.01818): thins `pool` down to `keep` tokens by removing, round after round, those that resemble another one most.
  * In each round the pool's even places are candidates and its odd places their partners; a candidate scores its highest similarity to any partner,
@@ -13,6 +18,11 @@
  * @returns the `keep` tokens that are left, in the order of the last round
  */
 export function dedupPool(similarity: Float32Array, size: number, pool: Int32Array, keep: number, step: number): Int32Array {
+  return finish(dedupSteps(similarity, size, pool, keep, step));
+}
+
+/** The same, in steps: thousands of tokens take seconds. */
+export function* dedupSteps(similarity: Float32Array, size: number, pool: Int32Array, keep: number, step: number): Steps<Int32Array> {
   const current = pool.slice();
   const half = (pool.length + 1) >> 1;
   const candidates = new Int32Array(half);
@@ -20,6 +30,7 @@ export function dedupPool(similarity: Float32Array, size: number, pool: Int32Arr
   const scores = new Float32Array(half);
 
   let length = pool.length;
+  let compared = 0;
   while (length > keep) {
     const candidateCount = (length + 1) >> 1;
     const partnerCount = length >> 1; // at least 1, because length > keep >= 1
@@ -47,6 +58,12 @@ export function dedupPool(similarity: Float32Array, size: number, pool: Int32Arr
     current.set(candidates.subarray(removed, candidateCount), 0);
     current.set(partners.subarray(0, partnerCount), candidateCount - removed);
     length -= removed;
+
+    compared += candidateCount * partnerCount;
+    if (compared >= STEP) {
+      compared = 0;
+      yield;
+    }
   }
   return current.slice(0, length);
 }

@@ -42,6 +42,8 @@ export interface VisionView {
   projected(): tf.Tensor2D;
   /** The prompt's ids without image tokens. */
   readonly textIds: Int32Array;
+  /** To be awaited every 50 ms or so in long work of one's own: lets others have their turn. @throws the signal's reason once the call is aborted */
+  pause(): Promise<void>;
 }
 
 /** Kept patches, ascending, of one crop. */

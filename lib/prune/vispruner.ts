@@ -1,9 +1,11 @@
 import * as tf from '@tensorflow/tfjs';
 import { PruneError } from '../../layers/errors';
+import { inSteps } from '../backend/step';
+import { finish, Pacer, type Pause, paced, type Steps } from '../pacer';
 import { beforeDecoder } from './before_decoder';
 import { BUDGET_OPTIONS, type Budget, tokenCount } from './budget';
 import { checkScores, fraction, wholeNumber } from './checks';
-import { dedupPool } from './dedup_pool';
+import { dedupSteps } from './dedup_pool';
 import { rankingAttention } from './encoder_attention';
 import type { Method } from './method';
 import { descendingOrder } from './ranking';
@@ -27,11 +29,12 @@ interface Plan {
  * VisPruner (Zhang et al., ICCV 2025, https://arxiv.org/abs/2412.01818): the patches to keep of one crop. First the floor(T * r) with the highest
  * attention; then, of all others, those that are left when the most duplicated have been removed (`dedupPool`).
  *
- * The similarities are one product on the backend and come down in one transfer together with the attention; the rest is plain arithmetic.
+ * The similarities are a product on the backend and come down in one transfer together with the attention; the rest is plain arithmetic.
  * Differs from the released code: see `dedupPool`; a feature row of zeros has similarity 0 to every other (there NaN).
  *
  * @param features [N, C], the encoder's output before the projector; borrowed
  * @param attention [heads, N], the class token's (or what each patch receives on average), class column left out; borrowed
+ * @param pause awaited between steps of the work; whatever it throws ends it
  * @returns kept patches, ascending: min(T, N) of them
  * @throws PruneError `TOKENS_INVALID`, `IMPORTANT_RATIO_INVALID`, `STEP_INVALID`; `FEATURE_SHAPE`; `ATTENTION_NOT_FINITE`, `FEATURES_NOT_FINITE`
  *
@@ -39,21 +42,25 @@ interface Plan {
  * const kept = await visPruner(features, clsAttention, { tokens: 64, importantRatio: 0.5 });
  * const tokens = projector.apply(tf.gather(features, kept));
  */
-export async function visPruner(features: tf.Tensor2D, attention: tf.Tensor2D, options: SelectionOptions): Promise<Int32Array> {
+export async function visPruner(
+  features: tf.Tensor2D,
+  attention: tf.Tensor2D,
+  options: SelectionOptions,
+  pause: Pause = new Pacer().pause,
+): Promise<Int32Array> {
   checkShapes(features, attention);
   const size = features.shape[0];
   const plan = makePlan(options, size);
   if (plan.tokens === size) return all(size);
 
-  const packed = tf.tidy(() => {
-    const scores = tf.mean(attention, 0, true); // [1, N]
-    return plan.important === plan.tokens ? scores : tf.concat([scores, cosineSimilarity(features)], 0); // [1 + N, N]
-  });
+  const scores = tf.tidy(() => tf.mean(attention, 0, true)) as tf.Tensor2D; // [1, N]
+  let packed: tf.Tensor2D | undefined;
   try {
-    const values = (await packed.data()) as Float32Array;
-    return choose(values.subarray(0, size), values.subarray(size), plan);
+    if (plan.important < plan.tokens) packed = await withSimilarity(scores, features, pause);
+    const values = (await (packed ?? scores).data()) as Float32Array;
+    return await paced(choose(values.subarray(0, size), values.subarray(size), plan), pause);
   } finally {
-    packed.dispose();
+    tf.dispose([scores, packed].filter((value) => value !== undefined));
   }
 }
 
@@ -71,31 +78,44 @@ export function selectTokens(scores: Float32Array, similarity: Float32Array, opt
   if (plan.important < plan.tokens && similarity.length !== scores.length ** 2) {
     throw new PruneError('FEATURE_SHAPE', `${scores.length} scores need ${scores.length ** 2} similarities, but there are ${similarity.length}.`);
   }
-  return choose(scores, similarity, plan);
+  return finish(choose(scores, similarity, plan));
 }
 
 function all(size: number): Int32Array {
   return Int32Array.from({ length: size }, (_, index) => index);
 }
 
-function choose(scores: Float32Array, similarity: Float32Array, { tokens, important, step }: Plan): Int32Array {
+function* choose(scores: Float32Array, similarity: Float32Array, { tokens, important, step }: Plan): Steps<Int32Array> {
   checkScores(scores);
   const order = descendingOrder(scores);
   if (important === tokens) return order.slice(0, tokens).sort();
   checkFeatures(similarity, scores.length);
   const kept = new Int32Array(tokens);
   kept.set(order.subarray(0, important));
-  kept.set(dedupPool(similarity, scores.length, order.subarray(important), tokens - important, step), important);
+  kept.set(yield* dedupSteps(similarity, scores.length, order.subarray(important), tokens - important, step), important);
   return kept.sort();
 }
 
-/** [N, C] -> [N, N]. Rows are scaled by their largest value first, so that squares neither overflow nor vanish; rows of zeros stay zeros. */
-function cosineSimilarity(features: tf.Tensor2D): tf.Tensor2D {
+/** Scores [1, N] and, under them, the cosine similarity [N, N] of features [N, C]. */
+async function withSimilarity(scores: tf.Tensor2D, features: tf.Tensor2D, pause: Pause): Promise<tf.Tensor2D> {
+  const unit = tf.tidy(() => unitRows(features));
+  const columns = tf.transpose(unit); // an explicit transpose: with the flag, wasm leaves its fast path
+  let similarity: tf.Tensor2D | undefined;
+  try {
+    const [size, width] = unit.shape;
+    similarity = await inSteps(unit, 2 * size * width, (rows) => tf.matMul(rows, columns), pause);
+    return tf.concat([scores, similarity], 0);
+  } finally {
+    tf.dispose([unit, columns, similarity].filter((value) => value !== undefined));
+  }
+}
+
+/** Rows are scaled by their largest value first, so that squares neither overflow nor vanish; rows of zeros stay zeros. */
+function unitRows(features: tf.Tensor2D): tf.Tensor2D {
   const smallestNormal = 2 ** -126;
   const scaled = tf.div(features, tf.maximum(tf.max(tf.abs(features), 1, true), smallestNormal));
   const norms = tf.sqrt(tf.sum(tf.square(scaled), 1, true)); // [N, 1]: 0, or at least 1
-  const unit = tf.div(scaled, tf.maximum(norms, 1)) as tf.Tensor2D;
-  return tf.matMul(unit, tf.transpose(unit)); // an explicit transpose: with the flag, wasm leaves its fast path
+  return tf.div(scaled, tf.maximum(norms, 1));
 }
 
 function makePlan({ tokens, importantRatio = 0.5, step = 8 }: SelectionOptions, size: number): Plan {
@@ -156,7 +176,8 @@ export const visPrunerMethod: Method<VisPrunerOptions> = {
       name: 'vispruner',
       count: tokenCount({ tokens, keepRatio }),
       needs: (encoder) => ({ attention: [rankingAttention(encoder)] }),
-      select: (view, count, encoder) => visPruner(view.features, view.attention(rankingAttention(encoder)), { tokens: count, importantRatio, step }),
+      select: (view, count, encoder) =>
+        visPruner(view.features, view.attention(rankingAttention(encoder)), { tokens: count, importantRatio, step }, view.pause),
     });
   },
 };

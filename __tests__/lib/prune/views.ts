@@ -22,6 +22,7 @@ export function visionView(features: tf.Tensor2D, attention: tf.Tensor2D, need: 
       throw new Error('asked for the projected patches');
     },
     textIds: new Int32Array(0),
+    pause: () => Promise.resolve(),
   };
 }
 
