@@ -1,8 +1,10 @@
 import { copyFile, mkdir, readdir, readFile, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { OutputError } from '../layers/errors';
+import { openDirectory } from '../weights/byte_directory_node';
 import { type Checkpoint, INDEX_FILE, UNFINISHED_MARK } from '../weights/checkpoint';
 import { readCheckpoint } from '../weights/checkpoint_node';
+import { CHECKSUMS_FILE, formatChecksums } from '../weights/checksums';
 import { writeSafetensors } from '../weights/safetensors_node';
 import type { StoredTensor } from '../weights/safetensors_write';
 import { PRECISIONS, type Precision } from './options';
@@ -68,6 +70,8 @@ export async function convertCheckpoint(source: string, target: string, options:
       await writeFile(join(partial, UNFINISHED_MARK), '');
       await writeShards(checkpoint, plan, partial, options);
       const copied = await copyBeside(source, partial, options.dtype);
+      const files = [...plan.shards.map(({ file }) => file), ...(plan.shards.length > 1 ? [INDEX_FILE] : []), ...copied].sort();
+      await writeFile(join(partial, CHECKSUMS_FILE), await formatChecksums(await openDirectory(partial), files, options.signal));
       options.signal?.throwIfAborted();
       await rm(join(partial, UNFINISHED_MARK));
       await putInPlace(partial, target);
@@ -109,7 +113,7 @@ async function writeShards(checkpoint: Checkpoint, plan: Conversion, folder: str
         shape: tensor.shape,
         bytes: async () => {
           const stored = await checkpoint.bytes(tensor.stored, options.signal);
-          const result = await recast(tensor, stored, { checkFinite: options.checkFinite ?? false, signal: options.signal });
+          const result = await recast(tensor, stored, { where: checkpoint.name, checkFinite: options.checkFinite ?? false, signal: options.signal });
           bytes += result.byteLength;
           options.progress?.({ name: tensor.name, bytes, totalBytes: plan.totalBytes });
           return result;
@@ -133,7 +137,7 @@ async function copyBeside(source: string, folder: string, dtype: Precision | und
   for (const entry of entries) {
     const from = join(source, entry.name);
     const plain = entry.isFile() || (entry.isSymbolicLink() && (await stat(from)).isFile()); // the hub's cache links to its files
-    if (!plain || entry.name.startsWith('.') || entry.name === UNFINISHED_MARK || WEIGHTS.test(entry.name)) continue;
+    if (!plain || entry.name.startsWith('.') || entry.name === UNFINISHED_MARK || entry.name === CHECKSUMS_FILE || WEIGHTS.test(entry.name)) continue;
     if (entry.name === 'config.json' && dtype) await writeFile(join(folder, entry.name), withPrecision(await readFile(from, 'utf8'), dtype));
     else await copyFile(from, join(folder, entry.name));
     copied.push(entry.name);

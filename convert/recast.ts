@@ -1,5 +1,5 @@
-import { CheckpointError } from '../layers/errors';
 import { bytesOf, type Dtype, type FloatDtype, fromFloat32, isFloat, toFloat32 } from '../weights/dtype';
+import { findNotFinite, notFinite } from '../weights/finite';
 import { overflow } from '../weights/safetensors_write';
 import type { ConvertedTensor } from './plan';
 
@@ -13,7 +13,7 @@ const CHUNK = 2 ** 20;
 export async function recast(
   tensor: ConvertedTensor,
   bytes: Uint8Array,
-  options: { checkFinite: boolean; signal?: AbortSignal },
+  options: { where: string; checkFinite: boolean; signal?: AbortSignal },
 ): Promise<Uint8Array> {
   const { storedDtype: from, dtype: to } = tensor;
   if (!isFloat(from) || (from === to && !options.checkFinite)) return bytes;
@@ -26,9 +26,10 @@ export async function recast(
     options.signal?.throwIfAborted();
     const end = Math.min(start + CHUNK, count);
     const part = bytes.subarray(start * source, end * source);
-    const values = toFloat32(from, part);
-    if (options.checkFinite) checkFinite(tensor, values, start);
+    const damage = options.checkFinite ? findNotFinite({ name: tensor.stored, dtype: from }, part, start) : undefined;
+    if (damage !== undefined) throw notFinite(options.where, [damage]);
     if (from === to) continue;
+    const values = toFloat32(from, part);
     if (from === 'F64') overflows += narrowed(part, values);
     const encoded = fromFloat32(to as FloatDtype, values);
     overflows += encoded.overflows;
@@ -43,13 +44,4 @@ export async function recast(
 function narrowed(bytes: Uint8Array, values: Float32Array): number {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   return values.reduce((sum, value, i) => sum + (Number.isFinite(value) || !Number.isFinite(view.getFloat64(i * 8, true)) ? 0 : 1), 0);
-}
-
-function checkFinite(tensor: ConvertedTensor, values: Float32Array, start: number): void {
-  const wrong = values.findIndex((value) => !Number.isFinite(value));
-  if (wrong < 0) return;
-  throw new CheckpointError(
-    'NOT_FINITE',
-    `Tensor "${tensor.stored}": element ${start + wrong} is ${values[wrong]}. The weights are damaged; leave out the check to convert them anyway.`,
-  );
 }

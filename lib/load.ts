@@ -1,6 +1,8 @@
 import { type ByteDirectory, readJson, readJsonIfPresent, urlDirectory } from '../weights/byte_directory';
 import { openDirectory } from '../weights/byte_directory_node';
 import { openCheckpoint } from '../weights/checkpoint';
+import { verifyChecksums } from '../weights/checksums';
+import { findModel } from '../weights/hub_cache_node';
 import { checkpointSource, type FillProgress } from '../weights/sources';
 import { type BackendName, useBackend } from './backend/backends';
 import { float32Factory } from './backend/matrices';
@@ -13,6 +15,10 @@ import { VisionLanguageModel } from './model';
 export interface LoadOptions {
   /** Default `auto`: the fastest that works. One backend a process. */
   readonly backend?: BackendName | 'auto';
+  /** Compare the files with `SHA256SUMS` first (or with the checksums of a Hugging Face cache); it reads them once more. */
+  readonly verify?: boolean;
+  /** Refuse weights that are NaN or infinite. */
+  readonly checkFinite?: boolean;
   /** Called after each tensor. */
   readonly progress?: (progress: FillProgress) => void;
   readonly signal?: AbortSignal;
@@ -22,7 +28,8 @@ export interface LoadOptions {
  * Loads a transformers LLaVA (or Llama) directory as it is: config.json, safetensors in one file or in shards and in any of the three key layouts,
  * tokenizer.json, chat template, preprocessor_config.json, generation_config.json.
  *
- * @param where a path in Node, a base URL in a browser, or the files themselves (`memoryDirectory`, `urlDirectory`)
+ * @param where in Node a path, or the name of a model that is in the local Hugging Face cache, as `org/name` or `org/name@revision` (`pullModel` and
+ * `vispruner pull` fetch it; a directory of that name wins); in a browser a base URL; or the files themselves (`memoryDirectory`, `urlDirectory`)
  * @throws ConfigError, CheckpointError: a failure or an abort frees everything that was loaded so far
  *
  * ```ts
@@ -32,6 +39,7 @@ export interface LoadOptions {
 export async function loadModel(where: string | ByteDirectory, options: LoadOptions = {}): Promise<VisionLanguageModel> {
   const { signal } = options;
   const directory = typeof where === 'string' ? await openWhere(where) : where;
+  if (options.verify) await verifyChecksums(directory, { signal });
   const file = (name: string) => `${directory.name}/${name}`;
   const config = parseConfig(await readJson(directory, 'config.json', signal), file('config.json'));
   const generation = await readJsonIfPresent(directory, 'generation_config.json', signal);
@@ -44,14 +52,15 @@ export async function loadModel(where: string | ByteDirectory, options: LoadOpti
     const source = checkpointSource(checkpoint, float32Factory());
     const llava = new Llava(config, source.root);
     await source.fill(options);
-    return new VisionLanguageModel(config, generationConfig, backend, source, llava, { chat, images });
+    return new VisionLanguageModel(config, generationConfig, backend, source, llava, { chat, images, warnings: checkpoint.warnings });
   } finally {
     await checkpoint.close();
   }
 }
 
 async function openWhere(where: string): Promise<ByteDirectory> {
-  return typeof window === 'undefined' && typeof process !== 'undefined' && process.versions?.node ? openDirectory(where) : urlDirectory(where);
+  const inNode = typeof window === 'undefined' && typeof process !== 'undefined' && process.versions?.node;
+  return inNode ? openDirectory(await findModel(where)) : urlDirectory(where);
 }
 
 async function imageProcessor(directory: ByteDirectory, imageSize: number, signal?: AbortSignal): Promise<PreprocessorConfig> {

@@ -8,6 +8,8 @@ export interface ByteDirectory {
   /** @throws CheckpointError `FILE_NOT_FOUND` and what else opening can throw */
   open(file: string, signal?: AbortSignal): Promise<ByteSource>;
   has(file: string, signal?: AbortSignal): Promise<boolean>;
+  /** The SHA-256 that a file should have (64 hexadecimal digits), where the directory itself says so. */
+  checksum?(file: string): Promise<string | undefined>;
 }
 
 /** Files in memory or given to a page as Blobs, by their names. */

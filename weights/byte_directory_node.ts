@@ -1,5 +1,5 @@
-import { access, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { access, realpath, stat } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
 import { CheckpointError } from '../layers/errors';
 import type { ByteDirectory } from './byte_directory';
 import type { ByteSource } from './byte_source';
@@ -26,6 +26,12 @@ export async function openDirectory(path: string): Promise<ByteDirectory> {
         () => true,
         () => false,
       );
+    },
+    /** A Hugging Face cache keeps contents under `blobs`, large files by their SHA-256, and links to them. */
+    async checksum(file: string): Promise<string | undefined> {
+      const target = await realpath(join(path, file)).catch(() => '');
+      const name = basename(target);
+      return basename(dirname(target)) === 'blobs' && /^[0-9a-f]{64}$/.test(name) ? name : undefined;
     },
   };
 }

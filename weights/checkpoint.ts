@@ -92,11 +92,22 @@ export async function openCheckpoint(directory: ByteDirectory, signal?: AbortSig
     return new Checkpoint(directory.name, [await openSafetensors(await directory.open(SINGLE_FILE, signal), signal)]);
   }
   if (await directory.has(INDEX_FILE, signal)) return openShards(directory, signal);
+  throw await noWeights(directory, signal);
+}
+
+/** Names of the files that hold the weights of a directory. @throws CheckpointError `NO_WEIGHTS` and what reading an index throws */
+export async function weightFiles(directory: ByteDirectory, signal?: AbortSignal): Promise<readonly string[]> {
+  if (await directory.has(SINGLE_FILE, signal)) return [SINGLE_FILE];
+  if (!(await directory.has(INDEX_FILE, signal))) throw await noWeights(directory, signal);
+  return parseIndex(await readText(directory, INDEX_FILE, signal), `${directory.name}/${INDEX_FILE}`).shards;
+}
+
+async function noWeights(directory: ByteDirectory, signal?: AbortSignal): Promise<CheckpointError> {
   const torch = await directory.has('pytorch_model.bin', signal);
   const advice = torch
     ? 'It has pytorch_model.bin: save it with transformers (save_pretrained) to get safetensors.'
     : 'Check the path, and that the download is complete.';
-  throw new CheckpointError('NO_WEIGHTS', `${directory.name}: has neither ${SINGLE_FILE} nor ${INDEX_FILE}. ${advice}`);
+  return new CheckpointError('NO_WEIGHTS', `${directory.name}: has neither ${SINGLE_FILE} nor ${INDEX_FILE}. ${advice}`);
 }
 
 async function openShards(directory: ByteDirectory, signal?: AbortSignal): Promise<Checkpoint> {

@@ -97,6 +97,22 @@ export function toFloat32(dtype: Dtype, bytes: Uint8Array): Float32Array {
   }
 }
 
+/** Index of the first element that is NaN or infinite, or -1; looks at the exponent bits, so nothing is converted. Integers are always finite. */
+export function firstNotFinite(dtype: Dtype, bytes: Uint8Array): number {
+  switch (dtype) {
+    case 'F32':
+      return view(Uint32Array, bytes).findIndex((bits) => (bits & 0x7f800000) === 0x7f800000);
+    case 'BF16':
+      return view(Uint16Array, bytes).findIndex((bits) => (bits & 0x7f80) === 0x7f80);
+    case 'F16':
+      return view(Uint16Array, bytes).findIndex((bits) => (bits & 0x7c00) === 0x7c00);
+    case 'F64':
+      return view(Float64Array, bytes).findIndex((value) => !Number.isFinite(value));
+    default:
+      return -1;
+  }
+}
+
 /** Integers (and booleans, as 0 and 1) as numbers; 64-bit ones beyond 2^53 are rounded to nearest. */
 export function toNumbers(dtype: Dtype, bytes: Uint8Array): ArrayLike<number> {
   switch (dtype) {

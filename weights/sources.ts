@@ -4,6 +4,7 @@ import { checkDeclarations, type Plan } from './check';
 import type { Checkpoint } from './checkpoint';
 import { type Declaration, Declarations } from './declarations';
 import type { Dtype } from './dtype';
+import { findNotFinite, notFinite } from './finite';
 import { fanIn, SeededNormals } from './seeded';
 
 /** A weight as a checkpoint holds it. */
@@ -36,6 +37,8 @@ export interface FillProgress {
 }
 
 export interface FillOptions {
+  /** Refuse weights that are NaN or infinite; each is looked at, which takes about as long as reading it. */
+  readonly checkFinite?: boolean;
   readonly progress?: (progress: FillProgress) => void;
   readonly signal?: AbortSignal;
 }
@@ -48,7 +51,7 @@ export interface ParameterSource {
    * @throws CheckpointError `MISSING_KEYS`, `UNEXPECTED_KEYS`, `SHAPE_MISMATCH`, `UNSUPPORTED_DTYPE`, or `KEYS_DO_NOT_FIT` for several of them: every key in one error
    */
   check(): void;
-  /** Checks, then fills everything. A failure or an abort frees all of it; then it can be tried again. */
+  /** Checks, then fills everything. A failure or an abort frees all of it; then it can be tried again. @throws CheckpointError `NOT_FINITE` on request */
   fill(options?: FillOptions): Promise<void>;
   /** Frees everything. Idempotent. */
   dispose(): void;
@@ -73,12 +76,12 @@ export function checkpointSource(checkpoint: Checkpoint, factory: TensorFactory)
     },
     async fill(options: FillOptions = {}): Promise<void> {
       const { steps, totalBytes } = plan();
-      await fillAll(declarations, factory, steps, totalBytes, options, async ({ declaration, stored, dtype }) => ({
-        name: declaration.name,
-        dtype,
-        shape: declaration.shape,
-        bytes: await checkpoint.bytes(stored, options.signal),
-      }));
+      await fillAll(declarations, factory, steps, totalBytes, options, async ({ declaration, stored, dtype }) => {
+        const bytes = await checkpoint.bytes(stored, options.signal);
+        const damage = options.checkFinite ? findNotFinite({ name: stored, dtype }, bytes) : undefined;
+        if (damage !== undefined) throw notFinite(checkpoint.name, [damage]);
+        return { name: declaration.name, dtype, shape: declaration.shape, bytes };
+      });
     },
     dispose(): void {
       declarations.dispose();

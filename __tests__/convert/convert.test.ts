@@ -177,7 +177,7 @@ describe('a mistake is named', () => {
     const from = await source([1, NaN]);
     await expect(convertCheckpoint(from, target(), { checkFinite: true })).rejects.toMatchObject({
       code: 'NOT_FINITE',
-      message: expect.stringContaining('element 1 is NaN'),
+      message: expect.stringContaining('element 1 of "w" is NaN'),
     });
     const to = target();
     await convertCheckpoint(from, to, { dtype: 'bfloat16' });

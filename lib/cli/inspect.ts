@@ -8,6 +8,7 @@ import type { ModelConfig } from '../config';
 import { Llava } from '../llava';
 import { type Budgets, budgetTable, countBudgets } from './budgets';
 import type { CommandContext } from './context';
+import { finiteTensors, verifiedFiles } from './inspect_checks';
 import { patchesOf, readModelConfig } from './model_config';
 import { bytes, count, print, printJson } from './output';
 import { shippedModel } from './package_files';
@@ -33,24 +34,38 @@ interface Inspection {
   readonly dtypes: Readonly<Record<string, number>>;
   readonly layout: string;
   readonly warnings: readonly string[];
+  /** Files whose checksums were compared, and are right; only on request. */
+  readonly verified?: readonly string[];
+  /** Tensors that were read, and are finite; only on request. */
+  readonly finite?: number;
   /** Files beside the weights that are there. */
   readonly beside: readonly string[];
   readonly budgets?: Budgets;
 }
 
-/** `vispruner inspect`: a checkpoint by its config and its headers; no weight is read. */
+interface InspectFlags {
+  readonly json?: boolean;
+  readonly verify?: boolean;
+  readonly checkFinite?: boolean;
+}
+
+/** `vispruner inspect`: a checkpoint by its config and its headers; no weight is read unless that is asked for. */
 export function addInspect(program: Command, { signal }: CommandContext): void {
   program
     .command('inspect')
     .description('config, parameters, bytes, data types and layout of a checkpoint; FLOPs and key-value cache by budget')
     .argument('[dir]', 'directory of a checkpoint (default: the model that comes with the package)')
+    .option('--verify', 'compare every file with its SHA-256: the lines of SHA256SUMS, or what a Hugging Face cache says')
+    .option('--check-finite', 'read all weights and look for NaN and infinity')
     .option('--json', 'print one JSON object')
-    .action(async (given: string | undefined, { json }: { json?: boolean }) => {
+    .action(async (given: string | undefined, { json, verify, checkFinite }: InspectFlags) => {
       const directory = given ?? shippedModel();
+      const verified = verify ? await verifiedFiles(directory, signal) : undefined;
       const config = await readModelConfig(directory, signal);
       const checkpoint = await readCheckpoint(directory, signal);
       try {
-        const found = await inspection(directory, config, checkpoint, signal);
+        const finite = checkFinite ? await finiteTensors(checkpoint, signal) : undefined;
+        const found = { ...(await inspection(directory, config, checkpoint, signal)), verified, finite };
         if (json) printJson(found, signal);
         else print(report(found), signal);
         checkKeys(config, checkpoint);
@@ -133,6 +148,8 @@ function report(found: Inspection): string {
     ],
     ['layout', found.layout],
     ['beside', found.beside.join(', ') || 'nothing: ids and prepared pixels only'],
+    ...(found.verified ? [['verified', `SHA-256 of ${found.verified.length} file(s)`] as [string, string]] : []),
+    ...(found.finite === undefined ? [] : [['finite', `all values of ${found.finite} tensors`] as [string, string]]),
     ...found.warnings.map((warning): [string, string] => ['warning', warning]),
   );
   const head = lines.map(([name, value]) => `${name.padEnd(11)} ${value}\n`).join('');

@@ -8,6 +8,7 @@ export async function withModel<T>(options: ModelOptions, signal: AbortSignal, r
   const bar = progressBar('Loading');
   const progress = (step: { bytes: number; totalBytes: number }) => bar.update(step.bytes, step.totalBytes);
   const model = await loadModel(options.model, { backend: options.backend, progress, signal }).finally(() => bar.stop());
+  for (const warning of model.warnings) console.error(`warning: ${warning}`);
   try {
     return await run(model);
   } finally {

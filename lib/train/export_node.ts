@@ -1,6 +1,8 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import * as tf from '@tensorflow/tfjs';
+import { openDirectory } from '../../weights/byte_directory_node';
+import { CHECKSUMS_FILE, formatChecksums } from '../../weights/checksums';
 import { writeSafetensors } from '../../weights/safetensors_node';
 import { PATCH_COUNT } from '../scenes/constants';
 import { BOS, buildProcessorFiles, EOS, IMAGE, PAD, tokenId } from '../scenes/tokenizer';
@@ -58,4 +60,6 @@ export async function exportModel(folder: string, arrays: NamedArrays, metadata:
     const text = typeof content === 'string' ? content : `${JSON.stringify(content, null, 2)}\n`;
     fs.writeFileSync(path.join(folder, name), text);
   }
+  const names = ['model.safetensors', ...Object.keys(files)].sort();
+  fs.writeFileSync(path.join(folder, CHECKSUMS_FILE), await formatChecksums(await openDirectory(folder), names));
 }
