@@ -1,13 +1,6 @@
-/**
- * JSON read so that nothing is lost: numbers keep their source text (JSON.parse can't tell 2.0 from 2 and rounds above 2^53), objects keep every
- * key in order (JSON.parse keeps the last of duplicates), `__proto__` is a key like any other.
- */
-export type JsonNode =
-  | { readonly kind: 'object'; readonly entries: readonly (readonly [key: string, value: JsonNode])[] }
-  | { readonly kind: 'array'; readonly items: readonly JsonNode[] }
-  | { readonly kind: 'number'; readonly source: string }
-  | { readonly kind: 'string'; readonly value: string }
-  | { readonly kind: 'literal'; readonly value: true | false | null };
+import { fitsFloat64 } from './json_number';
+
+export type JsonKind = 'object' | 'array' | 'string' | 'number' | 'true' | 'false' | 'null';
 
 /** What is wrong with a JSON text, and at which character. */
 export class JsonTextError extends Error {
@@ -21,140 +14,180 @@ export class JsonTextError extends Error {
 
 /** Open brackets at once that are still read: 127, where the safetensors crate stops too. */
 const MAX_DEPTH = 127;
+/** Characters of a text that a message shows. */
+const SHOWN = 120;
 
-const NUMBER = /-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?/y;
-const SPACE = /[ \t\n\r]*/y;
-// biome-ignore lint/suspicious/noControlCharactersInRegex: JSON forbids exactly these in a string
-const PLAIN = /[^"\\\u0000-\u001f]*/y;
-const ESCAPES: ReadonlyMap<string, string> = new Map(Object.entries({ '"': '"', '\\': '\\', '/': '/', b: '\b', f: '\f', n: '\n', r: '\r', t: '\t' }));
+const KINDS: ReadonlyMap<string | undefined, JsonKind> = new Map<string, JsonKind>([
+  ['{', 'object'],
+  ['[', 'array'],
+  ['"', 'string'],
+  ['t', 'true'],
+  ['f', 'false'],
+  ['n', 'null'],
+  ...Array.from('-0123456789', (character) => [character, 'number'] as const),
+]);
+
+const QUOTE = 0x22;
+const BACKSLASH = 0x5c;
 
 /**
- * One JSON value (RFC 8259) with white space around it, and nothing else.
- * Stricter than JSON.parse in two points: an escaped lone surrogate and a number beyond float64 are refused.
- * @throws JsonTextError
+ * Walks a JSON text (RFC 8259) from its first character to its last, value by value, so that nothing is lost that JSON.parse loses: numbers keep their
+ * source text (2.0 is not 2, and nothing is rounded), every key of an object comes by, `__proto__` and doubles included. It keeps nothing of what is
+ * skipped, so that a hostile text takes time and memory in proportion to its length.
+ *
+ * Stricter than JSON.parse, as serde_json is: an escaped lone surrogate, a number beyond float64 and more than 127 open brackets are refused.
+ *
+ * Every method that reads throws JsonTextError. Where a value of another kind begins than the method is for, that is a mistake of the caller's: ask `kind`.
  */
-export function parseJsonText(text: string): JsonNode {
-  const reader = new Reader(text);
-  const node = reader.value(1);
-  reader.end();
-  return node;
-}
-
-class Reader {
+export class JsonCursor {
   private position = 0;
+  private depth = 0;
 
   constructor(private readonly text: string) {}
 
+  /** What begins here, after white space. */
+  kind(): JsonKind {
+    this.skipSpace();
+    const character = this.text[this.position];
+    const kind = KINDS.get(character);
+    if (kind) return kind;
+    return this.fail(character === undefined ? 'the text ends where a value belongs' : `${JSON.stringify(character)} can't begin a value`);
+  }
+
+  /** Calls `member` with each key, in order; it must read the value (or `skip` it). */
+  object(member: (key: string) => void): void {
+    this.open();
+    if (!this.skipTo('}')) {
+      do {
+        this.skipSpace();
+        if (this.text.charCodeAt(this.position) !== QUOTE) this.fail('a key in double quotes belongs here');
+        const key = this.string();
+        if (!this.skipTo(':')) this.fail('a ":" belongs after the key');
+        member(key);
+      } while (this.skipTo(','));
+      if (!this.skipTo('}')) this.fail('a "," or "}" belongs here');
+    }
+    this.depth--;
+  }
+
+  /** Calls `item` at each value; it must read it (or `skip` it). */
+  array(item: () => void): void {
+    this.open();
+    if (!this.skipTo(']')) {
+      do item();
+      while (this.skipTo(','));
+      if (!this.skipTo(']')) this.fail('a "," or "]" belongs here');
+    }
+    this.depth--;
+  }
+
+  string(): string {
+    const start = this.position;
+    let end = start + 1;
+    let escaped = false;
+    for (;;) {
+      const code = this.text.charCodeAt(end);
+      if (code === QUOTE) break;
+      if (code === BACKSLASH) {
+        escaped = true;
+        end += 2; // an escaped quote does not end the string; whether the escape is one is asked below
+      } else if (code >= 0x20) end++;
+      else this.fail(end < this.text.length ? 'a control character must be escaped in a string' : 'a string does not end', end);
+    }
+    this.position = end + 1;
+    return escaped ? this.unescape(start, end + 1) : this.text.slice(start + 1, end);
+  }
+
+  /** A number's source text. */
+  number(): string {
+    const start = this.position;
+    let end = this.text[start] === '-' ? start + 1 : start;
+    end = this.text[end] === '0' ? end + 1 : this.digits(end);
+    if (this.text[end] === '.') end = this.digits(end + 1);
+    if (this.text[end] === 'e' || this.text[end] === 'E') {
+      const signed = this.text[end + 1] === '+' || this.text[end + 1] === '-';
+      end = this.digits(end + (signed ? 2 : 1));
+    }
+    this.position = end;
+    const source = this.text.slice(start, end);
+    if (!fitsFloat64(source)) this.fail('the number is out of range', start);
+    return source;
+  }
+
+  /** Reads past a value of any kind, and still refuses one that is not JSON. */
+  skip(): void {
+    const kind = this.kind();
+    if (kind === 'object') this.object(() => this.skip());
+    else if (kind === 'array') this.array(() => this.skip());
+    else if (kind === 'string') this.string();
+    else if (kind === 'number') this.number();
+    else if (this.text.startsWith(kind, this.position)) this.position += kind.length;
+    else this.fail(`${JSON.stringify(this.text[this.position])} can't begin a value`);
+  }
+
+  /** Nothing but white space may follow. */
   end(): void {
-    this.match(SPACE);
+    this.skipSpace();
     if (this.position < this.text.length) this.fail('something follows the end of the JSON value');
   }
 
-  value(depth: number): JsonNode {
-    this.match(SPACE);
-    const character = this.text[this.position];
-    if ((character === '{' || character === '[') && depth > MAX_DEPTH) this.fail(`it is nested deeper than ${MAX_DEPTH} levels`);
-    if (character === '{') return this.object(depth);
-    if (character === '[') return this.array(depth);
-    if (character === '"') return { kind: 'string', value: this.string() };
-    for (const [word, value] of [
-      ['true', true],
-      ['false', false],
-      ['null', null],
-    ] as const) {
-      if (this.text.startsWith(word, this.position)) {
-        this.position += word.length;
-        return { kind: 'literal', value };
-      }
-    }
-    const start = this.position;
-    const source = this.match(NUMBER);
-    if (source === '')
-      this.fail(character === undefined ? 'the text ends where a value belongs' : `${JSON.stringify(character)} can't begin a value`);
-    if (!Number.isFinite(Number(source))) this.fail('the number is out of range', start);
-    return { kind: 'number', source };
+  /** What begins here, for a message; a string or a number is read. */
+  describe(): string {
+    const kind = this.kind();
+    if (kind === 'string') return `the string ${quoted(this.string())}`;
+    if (kind === 'number') return `the number ${shortened(this.number())}`;
+    return kind === 'object' || kind === 'array' ? `an ${kind}` : kind;
   }
 
-  private object(depth: number): JsonNode {
-    const entries: (readonly [string, JsonNode])[] = [];
+  private open(): void {
+    if (++this.depth > MAX_DEPTH) this.fail(`it is nested deeper than ${MAX_DEPTH} levels`);
     this.position++;
-    if (this.skipTo('}')) return { kind: 'object', entries };
-    do {
-      this.match(SPACE);
-      if (this.text[this.position] !== '"') this.fail('a key in double quotes belongs here');
-      const key = this.string();
-      if (!this.skipTo(':')) this.fail('a ":" belongs after the key');
-      entries.push([key, this.value(depth + 1)]);
-    } while (this.skipTo(','));
-    if (!this.skipTo('}')) this.fail('a "," or "}" belongs here');
-    return { kind: 'object', entries };
   }
 
-  private array(depth: number): JsonNode {
-    const items: JsonNode[] = [];
-    this.position++;
-    if (this.skipTo(']')) return { kind: 'array', items };
-    do items.push(this.value(depth + 1));
-    while (this.skipTo(','));
-    if (!this.skipTo(']')) this.fail('a "," or "]" belongs here');
-    return { kind: 'array', items };
-  }
-
-  private string(): string {
-    this.position++;
-    let result = this.match(PLAIN);
-    for (;;) {
-      const character = this.text[this.position];
-      if (character === '"') {
-        this.position++;
-        return result;
-      }
-      if (character === undefined) this.fail('a string does not end');
-      if (character !== '\\') this.fail('a control character must be escaped in a string');
-      result += this.escape() + this.match(PLAIN);
+  private unescape(start: number, end: number): string {
+    let value: string;
+    try {
+      value = JSON.parse(this.text.slice(start, end)) as string;
+    } catch {
+      return this.fail('an unknown escape in a string', start);
     }
+    if (/\p{Surrogate}/u.test(value)) this.fail('a lone surrogate in a string is no character', start);
+    return value;
   }
 
-  private escape(): string {
-    const letter = this.text[this.position + 1] ?? '';
-    if (letter !== 'u') {
-      const plain = ESCAPES.get(letter);
-      if (plain === undefined) this.fail('unknown escape in a string');
-      this.position += 2;
-      return plain;
-    }
-    const first = this.unit();
-    if (first < 0xd800 || first > 0xdfff) return String.fromCharCode(first);
-    if (first < 0xdc00 && this.text.startsWith('\\u', this.position)) {
-      const second = this.unit();
-      if (second >= 0xdc00 && second <= 0xdfff) return String.fromCharCode(first, second);
-    }
-    return this.fail('a lone surrogate is no character');
-  }
-
-  /** The UTF-16 unit of a `\uXXXX` here. */
-  private unit(): number {
-    const digits = this.text.slice(this.position + 2, this.position + 6);
-    if (!/^[0-9a-fA-F]{4}$/.test(digits)) this.fail('four hexadecimal digits belong after \\u');
-    this.position += 6;
-    return Number.parseInt(digits, 16);
+  /** The end of one or more digits. */
+  private digits(start: number): number {
+    let end = start;
+    while (this.text.charCodeAt(end) >= 0x30 && this.text.charCodeAt(end) <= 0x39) end++;
+    if (end === start) this.fail('a digit belongs here', start);
+    return end;
   }
 
   private skipTo(character: string): boolean {
-    this.match(SPACE);
+    this.skipSpace();
     if (this.text[this.position] !== character) return false;
     this.position++;
     return true;
   }
 
-  private match(pattern: RegExp): string {
-    pattern.lastIndex = this.position;
-    const found = pattern.exec(this.text)?.[0] ?? '';
-    this.position += found.length;
-    return found;
+  private skipSpace(): void {
+    for (;;) {
+      const code = this.text.charCodeAt(this.position);
+      if (code !== 0x20 && code !== 0x0a && code !== 0x0d && code !== 0x09) return;
+      this.position++;
+    }
   }
 
   private fail(message: string, position: number = this.position): never {
     throw new JsonTextError(message, position);
   }
+}
+
+/** A name out of a foreign file, as messages show it: in quotes, its control characters escaped, not longer than a line. */
+export function quoted(text: string): string {
+  return JSON.stringify(shortened(text));
+}
+
+export function shortened(text: string): string {
+  return text.length > SHOWN ? `${text.slice(0, SHOWN)}…` : text;
 }

@@ -1,7 +1,9 @@
 import type * as tf from '@tensorflow/tfjs';
 import { CheckpointError } from '../layers/errors';
 import { bitsOf, type Dtype, type FloatDtype, fromFloat32 } from './dtype';
+import { quoted } from './json_text';
 import { MAX_HEADER, PREFIX } from './safetensors_header';
+import { byteSize, shownShape } from './tensor_size';
 
 /** A tensor as bytes, given at once or made when it is its turn: so a file larger than memory can be written. */
 export interface StoredTensor {
@@ -130,18 +132,15 @@ async function exactBytes(name: string, tensor: StoredTensor, byteLength: number
 }
 
 function sizeOf(name: string, { dtype, shape }: StoredTensor): number {
+  const where = `Tensor ${quoted(name)}`;
   const bits = bitsOf(dtype);
-  if (bits === undefined) throw new CheckpointError('UNKNOWN_DTYPE', `Tensor "${name}": dtype "${dtype}" is none of the safetensors format's.`);
-  const size = (shape.reduce((product, dimension) => product * dimension, 1) * bits) / 8;
-  if (shape.some((dimension) => !Number.isSafeInteger(dimension) || dimension < 0) || size > Number.MAX_SAFE_INTEGER) {
-    throw new CheckpointError(
-      'BAD_DIMENSION',
-      `Tensor "${name}": shape [${shape.join(', ')}] must hold non-negative integers, and its bytes must be countable.`,
-    );
+  if (bits === undefined) throw new CheckpointError('UNKNOWN_DTYPE', `${where}: dtype ${quoted(dtype)} is none of the safetensors format's.`);
+  if (shape.some((dimension) => !Number.isSafeInteger(dimension) || dimension < 0)) {
+    throw new CheckpointError('BAD_DIMENSION', `${where}: shape ${shownShape(shape)} must hold non-negative integers.`);
   }
-  if (!Number.isInteger(size))
-    throw new CheckpointError('PARTIAL_BYTE', `Tensor "${name}": shape [${shape.join(', ')}] of ${dtype} ends inside a byte.`);
-  return size;
+  const size = byteSize(shape, bits, where);
+  if (typeof size === 'number') return size;
+  throw new CheckpointError('BAD_DIMENSION', `${where}: shape ${shownShape(shape)} of ${dtype} takes ${size} bytes, more than can be counted.`);
 }
 
 /** JSON of a string. A lone surrogate can't be written: readers refuse it. */
