@@ -1,6 +1,6 @@
-import { BackendError, PromptError } from '../layers/errors';
+import { PromptError } from '../layers/errors';
 import type { LogitsContext, LogitsProcessor } from './logits_processors';
-import { checkLogprobs, type TokenLogprobs, tokenLogprobs } from './logprobs';
+import { checkLogits, checkLogprobs, drawable, type TokenLogprobs, tokenLogprobs } from './logprobs';
 import { Sampler, type SamplingOptions } from './sampler';
 
 /** How the next token comes from the logits: processors in their order, then temperature, top-k, top-p and the draw. */
@@ -44,6 +44,10 @@ export class TokenDraw {
     this.processors = typeof logitsProcessor === 'function' ? [logitsProcessor] : logitsProcessor;
   }
 
+  get givesLogprobs(): boolean {
+    return this.options.logprobs !== undefined;
+  }
+
   /**
    * @param logits [vocabulary], the model's own; they are not changed
    * @param ids written so far
@@ -51,12 +55,7 @@ export class TokenDraw {
    * @throws PromptError `BAD_LOGITS_PROCESSOR`
    */
   next(logits: Float32Array, ids: readonly number[]): DrawnToken {
-    if (!drawable(logits)) {
-      throw new BackendError(
-        'LOGITS_NOT_FINITE',
-        `The model's logits of token ${ids.length + 1} hold NaN or infinity: its weights are damaged, or numbers overflowed in this precision. Try dtype "float32".`,
-      );
-    }
+    checkLogits(logits, ids.length);
     const id = this.sampler.next(this.processed(logits, ids));
     const { logprobs } = this.options;
     return logprobs === undefined ? { id } : { id, logprobs: tokenLogprobs(logits, id, logprobs) };
@@ -74,16 +73,6 @@ export class TokenDraw {
     }
     return current;
   }
-}
-
-/** No NaN, no plus infinity, and not all ruled out. */
-function drawable(logits: Float32Array): boolean {
-  let largest = Number.NEGATIVE_INFINITY;
-  for (const logit of logits) {
-    if (!(logit < Number.POSITIVE_INFINITY)) return false;
-    if (logit > largest) largest = logit;
-  }
-  return largest > Number.NEGATIVE_INFINITY;
 }
 
 function badProcessor(place: number, returned: Float32Array, vocabulary: number): PromptError {

@@ -2,7 +2,7 @@ import * as tf from '@tensorflow/tfjs';
 import { PromptError } from '../layers/errors';
 import type { Tap } from '../layers/tap';
 import { decodeStep } from './decoder';
-import { type DrawnToken, type DrawOptions, TokenDraw } from './draw';
+import type { DrawnToken, DrawOptions, TokenDraw } from './draw';
 import { type KeptPatches, patchesIn } from './encoded';
 import type { EncodedRequest, Llava, Prefilled } from './llava';
 import type { TokenLogprobs } from './logprobs';
@@ -62,7 +62,8 @@ export interface GenerateContext {
   readonly endIds: ReadonlySet<number>;
   /** Tokens that each request may write at most. */
   readonly limits: readonly number[];
-  readonly sampling: DrawOptions;
+  /** One a request. */
+  readonly draws: readonly TokenDraw[];
 }
 
 /** A token, and which request of the batch it belongs to. */
@@ -80,7 +81,6 @@ export interface GeneratedAll {
 
 /** Decodes several requests together: each weight is read once a step for all of them. Leaving early frees everything. */
 export async function* generateTokens(llava: Llava, requests: readonly EncodedRequest[], context: GenerateContext): TokenStream {
-  const draws = requests.map(({ inputIds: promptIds }, request) => new TokenDraw(context.sampling, { request, promptIds }, context.endIds));
   const ids: number[][] = requests.map(() => []);
   const logprobs: TokenLogprobs[][] = requests.map(() => []);
   const reasons: FinishReason[] = requests.map(() => 'length');
@@ -102,7 +102,7 @@ export async function* generateTokens(llava: Llava, requests: readonly EncodedRe
       const going: number[] = [];
       for (const [row, request] of active.entries()) {
         const written = ids[request] as number[];
-        const token = (draws[request] as TokenDraw).next(rows[row] as Float32Array, written);
+        const token = (context.draws[request] as TokenDraw).next(rows[row] as Float32Array, written);
         if (context.endIds.has(token.id)) {
           reasons[request] = 'stop';
           continue;
@@ -134,7 +134,7 @@ export async function* generateTokens(llava: Llava, requests: readonly EncodedRe
       const prompt = prompts[i] as Prefilled;
       return {
         ids: Int32Array.from(ids[i] as number[]),
-        ...(context.sampling.logprobs === undefined ? {} : { logprobs: logprobs[i] }),
+        ...(context.draws[i]?.givesLogprobs ? { logprobs: logprobs[i] } : {}),
         finishReason: reasons[i] as FinishReason,
         visual: prompt.visual,
         usage: usageOf(llava, request, prompt, result.enteringTokens[i] as readonly number[], ids[i]?.length as number),

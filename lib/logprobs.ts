@@ -1,4 +1,4 @@
-import { PromptError } from '../layers/errors';
+import { BackendError, PromptError } from '../layers/errors';
 
 /** A token and the natural logarithm of its probability. */
 export interface ScoredToken {
@@ -21,6 +21,25 @@ export function checkLogprobs(count: number | undefined): void {
   throw new PromptError(
     'BAD_LOGPROBS',
     `Option "logprobs" is ${String(count)}; give a whole number from 0 to ${MAX_LOGPROBS}: how many alternatives of each token you want.`,
+  );
+}
+
+/** Whether something can be drawn: no NaN, no plus infinity, and not all ruled out. */
+export function drawable(logits: Float32Array): boolean {
+  let largest = Number.NEGATIVE_INFINITY;
+  for (const logit of logits) {
+    if (!(logit < Number.POSITIVE_INFINITY)) return false;
+    if (logit > largest) largest = logit;
+  }
+  return largest > Number.NEGATIVE_INFINITY;
+}
+
+/** @throws BackendError `LOGITS_NOT_FINITE` when a model's own logits can't be drawn from; `place` of the token that was to come, from 0 */
+export function checkLogits(logits: Float32Array, place: number): void {
+  if (drawable(logits)) return;
+  throw new BackendError(
+    'LOGITS_NOT_FINITE',
+    `The model's logits of token ${place + 1} hold NaN or infinity: its weights are damaged, or numbers overflowed in this precision. Try dtype "float32".`,
   );
 }
 

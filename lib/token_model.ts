@@ -4,8 +4,19 @@ import type { Tap } from '../layers/tap';
 import type { ParameterSource } from '../weights/sources';
 import type { BackendName } from './backend/backends';
 import type { GenerationConfig, ModelConfig } from './config';
+import { TokenDraw } from './draw';
 import { disposeEncoded, type EncodedImage, type KeptPatches } from './encoded';
-import { type Generated, type GeneratedAll, generateTokens, newTokenLimit, type StreamedToken, type Timing, type TokenOptions } from './generate';
+import {
+  type Generated,
+  type GeneratedAll,
+  generateTokens,
+  newTokenLimit,
+  type StreamedToken,
+  type Timing,
+  type TokenOptions,
+  type Usage,
+  usageOf,
+} from './generate';
 import { checkPixelValues } from './image/prepare';
 import type { PreparedImage } from './image/types';
 import type { EncodedRequest, Llava } from './llava';
@@ -13,6 +24,7 @@ import { Pacer, Queue } from './pacer';
 import type { PromptCache } from './prompt_cache';
 import { createPruner, type PruneOptions } from './prune/registry';
 import type { Pruner } from './prune/types';
+import { type ContinuationScore, checkContinuations, scoreContinuations } from './score';
 
 /** A method's options, or a pruner of one's own. Left out, all visual tokens are kept. */
 export type Prune = PruneOptions | Pruner;
@@ -62,6 +74,15 @@ export interface ForwardResult {
 }
 
 export interface GenerateResult extends Generated {
+  readonly timing: Timing;
+}
+
+export interface ScoreResult {
+  /** In the order in which the continuations were given. */
+  readonly scores: readonly ContinuationScore[];
+  readonly visual: readonly KeptPatches[];
+  /** `newTokens` counts those of all continuations. */
+  readonly usage: Usage;
   readonly timing: Timing;
 }
 
@@ -150,7 +171,8 @@ export class TokenModel {
     const pruner = createPruner(options.prune ?? { method: 'none' });
     checkCaches(requests);
     const limits = requests.map((request) => this.newTokenLimit(request, pruner, options.maxNewTokens));
-    const endIds = new Set(this.generationConfig.eos_token_id ?? this.config.text_config.eos_token_id);
+    const endIds = this.endIds;
+    const draws = requests.map(({ inputIds }, request) => new TokenDraw(options, { request, promptIds: Int32Array.from(inputIds) }, endIds));
     const leave = await this.queue.enter(options.signal);
     const pacer = new Pacer(options.signal);
     const encoded: Encoded[] = [];
@@ -158,7 +180,7 @@ export class TokenModel {
       await pacer.pause();
       for (const request of requests) encoded.push(await this.encodeRequest(request, pruner, pacer, options.tap));
       const encode = performance.now() - begun;
-      const context = { pruner, pacer, tap: options.tap, endIds, limits, sampling: options };
+      const context = { pruner, pacer, tap: options.tap, endIds, limits, draws };
       const stream = generateTokens(
         this.llava,
         encoded.map(({ request }) => request),
@@ -182,6 +204,42 @@ export class TokenModel {
     }
   }
 
+  /**
+   * How likely texts are that could follow a prompt, which goes through the decoder once for all of them. Log-probabilities are those of the model itself:
+   * of what `generate` would write at temperature 1, with the same pruning.
+   *
+   * @throws PromptError `BAD_CONTINUATION` and what `generate` throws, before any work; the signal's reason
+   */
+  async score(request: TokenRequest, continuations: readonly (Int32Array | readonly number[])[], options: RunOptions = {}): Promise<ScoreResult> {
+    this.alive();
+    const begun = performance.now();
+    const pruner = createPruner(options.prune ?? { method: 'none' });
+    const texts = checkContinuations(continuations, this.config.text_config.vocab_size, this.imageToken);
+    this.newTokenLimit(request, pruner, Math.max(...texts.map(({ length }) => length)));
+    const leave = await this.queue.enter(options.signal);
+    const pacer = new Pacer(options.signal);
+    let encoded: Encoded | undefined;
+    try {
+      await pacer.pause();
+      encoded = await this.encodeRequest(request, pruner, pacer, options.tap);
+      const encode = performance.now() - begun;
+      const { scores, prompt, entering, timing } = await scoreContinuations(this.llava, encoded.request, texts, { pruner, pacer, tap: options.tap });
+      const newTokens = texts.reduce((sum, { length }) => sum + length, 0);
+      const usage = usageOf(this.llava, encoded.request, prompt, entering, newTokens);
+      const firstToken = encode + timing.select + timing.prefill;
+      const total = performance.now() - begun;
+      return { scores, visual: prompt.visual, usage, timing: { prepare: 0, encode, ...timing, firstToken, decode: total - firstToken, total } };
+    } finally {
+      encoded?.free();
+      leave();
+    }
+  }
+
+  /** Ids that end an answer. */
+  get endIds(): ReadonlySet<number> {
+    return new Set(this.generationConfig.eos_token_id ?? this.config.text_config.eos_token_id);
+  }
+
   /** Frees the weights. Calls that still run fail; a second dispose does nothing. */
   dispose(): void {
     if (this.disposed) return;
@@ -192,6 +250,10 @@ export class TokenModel {
   /** @throws StateError `DISPOSED` */
   protected alive(): void {
     if (this.disposed) throw new StateError('DISPOSED', 'This model was disposed; load it again.');
+  }
+
+  private get imageToken(): number | undefined {
+    return this.config.model_type === 'llava' ? this.config.image_token_index : undefined;
   }
 
   private async encode(images: readonly PreparedImage[], pruners: readonly Pruner[], pacer: Pacer, tap?: Tap): Promise<EncodedImage[]> {
@@ -227,7 +289,7 @@ export class TokenModel {
         sum + crops * ((pruner.enteringTokens(grid.rows * grid.columns, this.llava.language.blocks.length)[0] ?? 0) + extra(grid)),
       0,
     );
-    const imageToken = this.config.model_type === 'llava' ? this.config.image_token_index : undefined;
+    const { imageToken } = this;
     const text = Array.from(inputIds).filter((id) => id !== imageToken).length;
     const usual = this.generationConfig.max_new_tokens ?? 256;
     return newTokenLimit(asked, usual, text + visual, this.config.text_config.max_position_embeddings);
