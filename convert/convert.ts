@@ -5,6 +5,8 @@ import { openDirectory } from '../weights/byte_directory_node';
 import { type Checkpoint, INDEX_FILE, UNFINISHED_MARK } from '../weights/checkpoint';
 import { readCheckpoint } from '../weights/checkpoint_node';
 import { CHECKSUMS_FILE, formatChecksums } from '../weights/checksums';
+import { findModel } from '../weights/hub_cache_node';
+import { checkOptionNames, type OptionNames } from '../weights/option_names';
 import { writeSafetensors } from '../weights/safetensors_node';
 import type { StoredTensor } from '../weights/safetensors_write';
 import { PRECISIONS, type Precision } from './options';
@@ -42,6 +44,16 @@ const DEFAULT_SHARD = 5e9;
 /** Weights in any form: written anew, never copied. */
 const WEIGHTS = /\.(safetensors|bin|pt|pth|ckpt|h5|msgpack|gguf|onnx)$|\.index\.json$/;
 
+const CONVERT_OPTIONS: OptionNames<ConvertOptions> = {
+  dtype: true,
+  maxShardBytes: true,
+  layout: true,
+  overwrite: true,
+  checkFinite: true,
+  progress: true,
+  signal: true,
+};
+
 /**
  * Writes a checkpoint again, in another precision, layout of keys or size of files; what it writes, transformers reads. Tensors are read, converted and
  * written one at a time.
@@ -53,7 +65,9 @@ const WEIGHTS = /\.(safetensors|bin|pt|pth|ckpt|h5|msgpack|gguf|onnx)$|\.index\.
  * @throws OutputError `TARGET_EXISTS`, `SAME_DIRECTORY`, `WRITE_FAILED`; CheckpointError `F16_OVERFLOW`, `BF16_OVERFLOW`, `NOT_FINITE`, `UNEXPECTED_KEYS` (the new layout has no place for
  * them), `UNKNOWN_LAYOUT`, and what reading a checkpoint throws; ConfigError `BAD_OPTION`; the signal's reason when it is aborted
  */
-export async function convertCheckpoint(source: string, target: string, options: ConvertOptions = {}): Promise<ConvertReport> {
+export async function convertCheckpoint(from: string, target: string, options: ConvertOptions = {}): Promise<ConvertReport> {
+  const source = await findModel(from);
+  checkOptionNames(options, CONVERT_OPTIONS, 'convertCheckpoint');
   if (resolve(source) === resolve(target)) throw new OutputError('SAME_DIRECTORY', `${target}: is source and target. Give another target.`);
   const checkpoint = await readCheckpoint(source, options.signal);
   try {

@@ -254,6 +254,11 @@ export const CONFIG_CODES = {
     cause: 'Rotary embeddings turn pairs of dimensions, and head_dim is odd.',
     remedy: 'Correct head_dim, or hidden_size and the number of heads.',
   },
+  OPTION_UNKNOWN: {
+    cause: 'A function was given an option that it does not have.',
+    remedy: 'Use the names that the message lists.',
+    use: true,
+  },
   PATCHES_DO_NOT_DIVIDE: {
     cause: 'The image size of the vision tower is not a multiple of its patch size.',
     remedy: 'Correct image_size or patch_size.',
@@ -316,6 +321,7 @@ export const IMAGE_CODES = {
   },
   IMAGE_TRUNCATED: { cause: 'The file ends before the image does.', remedy: 'Save or download it again.' },
   IMAGE_ZERO_SIDE: { cause: 'A side of the image has no pixels, or is no whole number.', remedy: 'Give an image of at least one pixel each way.' },
+  MAX_PIXELS_INVALID: { cause: 'The limit of pixels is not a whole number of at least 1.', remedy: 'Give one, or leave the option out.', use: true },
   OVERLAY_SCALE: { cause: 'The scale of an overlay is not a whole number of at least 1.', remedy: 'Give 1, 2, 3 or more.', use: true },
 } as const;
 

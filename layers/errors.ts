@@ -45,7 +45,7 @@ export abstract class VisPrunerError<Code extends string = ErrorCode> extends Er
 export class CheckpointError extends VisPrunerError<CheckpointCode> {}
 /** A hub of models can't be reached, refuses, or sends what it should not. */
 export class HubError extends VisPrunerError<HubCode> {}
-/** config.json, preprocessor_config.json, tokenizer.json or a config object contradicts itself or is not supported. */
+/** config.json, preprocessor_config.json, tokenizer.json, a config object or the options of a call are wrong or not supported. */
 export class ConfigError extends VisPrunerError<ConfigCode> {}
 /** An image can't be decoded or has the wrong form. */
 export class ImageError extends VisPrunerError<ImageCode> {}

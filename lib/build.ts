@@ -1,3 +1,4 @@
+import { checkOptionNames, type OptionNames } from '../weights/option_names';
 import { seedSource } from '../weights/sources';
 import { type BackendName, useBackend } from './backend/backends';
 import { float32Factory } from './backend/matrices';
@@ -10,6 +11,8 @@ export interface BuildOptions {
   readonly seed?: number;
   readonly backend?: BackendName | 'auto';
 }
+
+const BUILD_OPTIONS: OptionNames<BuildOptions> = { seed: true, backend: true };
 
 /**
  * A model from a configuration alone, with seeded random parameters, for research, tests and benchmarks at true shapes.
@@ -24,6 +27,7 @@ export interface BuildOptions {
  * ```
  */
 export async function buildModel(config: unknown, options: BuildOptions = {}): Promise<TokenModel> {
+  checkOptionNames(options, BUILD_OPTIONS, 'buildModel');
   const parsed = parseConfig(config, 'config');
   const backend = await useBackend(options.backend);
   const source = seedSource(options.seed ?? 0, float32Factory());

@@ -33,7 +33,7 @@ what it names is: a file, a model, a backend. An error that is none of these is 
 const MEANINGS: Readonly<Record<string, string>> = {
   CheckpointError: "A checkpoint's files or tensors are wrong.",
   HubError: 'A hub of models can not be reached, refuses, or sends what it should not.',
-  ConfigError: 'A configuration or tokenizer contradicts itself or is not supported.',
+  ConfigError: 'A configuration, a tokenizer or the options of a call are wrong or not supported.',
   ImageError: 'An image can not be decoded or has the wrong form.',
   PromptError: 'A prompt, or an option of generation, is wrong.',
   PruneError: 'A pruning option, or what a method works on, is wrong.',

@@ -3,6 +3,7 @@ import { openDirectory } from '../weights/byte_directory_node';
 import { openCheckpoint } from '../weights/checkpoint';
 import { verifyChecksums } from '../weights/checksums';
 import { findModel } from '../weights/hub_cache_node';
+import { checkOptionNames, type OptionNames } from '../weights/option_names';
 import { checkpointSource, type FillProgress } from '../weights/sources';
 import { type BackendName, useBackend } from './backend/backends';
 import { float32Factory } from './backend/matrices';
@@ -24,6 +25,8 @@ export interface LoadOptions {
   readonly signal?: AbortSignal;
 }
 
+const LOAD_OPTIONS: OptionNames<LoadOptions> = { backend: true, verify: true, checkFinite: true, progress: true, signal: true };
+
 /**
  * Loads a transformers LLaVA (or Llama) directory as it is: config.json, safetensors in one file or in shards and in any of the three key layouts,
  * tokenizer.json, chat template, preprocessor_config.json, generation_config.json.
@@ -37,6 +40,7 @@ export interface LoadOptions {
  * ```
  */
 export async function loadModel(where: string | ByteDirectory, options: LoadOptions = {}): Promise<VisionLanguageModel> {
+  checkOptionNames(options, LOAD_OPTIONS, 'loadModel');
   const { signal } = options;
   const directory = typeof where === 'string' ? await openWhere(where) : where;
   if (options.verify) await verifyChecksums(directory, { signal });

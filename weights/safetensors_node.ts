@@ -2,6 +2,7 @@ import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { type CheckpointError, OutputError } from '../layers/errors';
 import type { ByteSource } from './byte_source';
 import { fileError, openFile } from './byte_source_node';
+import { checkOptionNames, type OptionNames } from './option_names';
 import { openSafetensors, type SafetensorsFile } from './safetensors';
 import { type FilePlan, type Metadata, planFile, type TensorEntries, type WriteOptions } from './safetensors_write';
 
@@ -18,6 +19,8 @@ export async function readSafetensors(file: string | ByteSource, signal?: AbortS
   return openSafetensors(typeof file === 'string' ? await openFile(file) : file, signal);
 }
 
+const WRITE_OPTIONS: OptionNames<WriteOptions> = { dtype: true, signal: true };
+
 /**
  * Writes a safetensors file, tensor by tensor, under a temporary name beside it that becomes `path` only when all is on disk: whoever sees `path` sees a whole file.
  *
@@ -25,6 +28,7 @@ export async function readSafetensors(file: string | ByteSource, signal?: AbortS
  * @throws CheckpointError `F16_OVERFLOW`, `BAD_NAME`, …; OutputError `WRITE_FAILED`; the signal's reason when it is aborted. Nothing is left behind.
  */
 export async function writeSafetensors(path: string, tensors: TensorEntries, metadata?: Metadata, options: WriteOptions = {}): Promise<void> {
+  checkOptionNames(options, WRITE_OPTIONS, 'writeSafetensors');
   const plan = planFile(tensors, metadata, options.dtype);
   const temporary = `${path}.partial-${process.pid}-${Date.now().toString(36)}`;
   let handle: FileHandle;

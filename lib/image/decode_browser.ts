@@ -1,6 +1,6 @@
 import { ImageError } from '../../layers/errors';
-import { checkPixelLimit, DEFAULT_MAX_PIXELS, readImageHeader } from './header';
-import { checkRgbImage, fetchBytes, isRgbImage, shortName } from './source';
+import { checkPixelLimit, readImageHeader } from './header';
+import { checkRgbImage, fetchBytes, isRgbImage, maxPixelsOf, shortName } from './source';
 import type { DecodeOptions, ImageInput, RgbImage } from './types';
 
 /**
@@ -13,11 +13,12 @@ import type { DecodeOptions, ImageInput, RgbImage } from './types';
  * anything is decoded), `IMAGE_DAMAGED`, `IMAGE_DATA`
  */
 export async function decodeImage(input: ImageInput, options: DecodeOptions = {}): Promise<RgbImage> {
+  const maxPixels = maxPixelsOf(options);
   options.signal?.throwIfAborted();
   if (isRgbImage(input)) return checkRgbImage(input);
   const { bytes, name } = await readInput(input, options);
   const header = readImageHeader(bytes, name);
-  checkPixelLimit(header, options.maxPixels ?? DEFAULT_MAX_PIXELS, name);
+  checkPixelLimit(header, maxPixels, name);
   let bitmap: ImageBitmap;
   try {
     bitmap = await createImageBitmap(new Blob([bytes as BlobPart], { type: `image/${header.format.toLowerCase()}` }), {
@@ -52,7 +53,10 @@ async function readInput(input: Exclude<ImageInput, RgbImage>, options: DecodeOp
   if (input instanceof ArrayBuffer) return { bytes: new Uint8Array(input), name: 'The image' };
   if (input instanceof Blob) return { bytes: new Uint8Array(await input.arrayBuffer()), name: 'The image' };
   if (typeof input !== 'string' && !(input instanceof URL)) {
-    throw new ImageError('IMAGE_DATA', `An image can't be ${typeof input}. Give an address, a Blob, the bytes of a file, or {width, height, data}.`);
+    throw new ImageError(
+      'IMAGE_DATA',
+      `An image can't be ${input === null ? 'null' : typeof input}. Give an address, a Blob, the bytes of a file, or {width, height, data}.`,
+    );
   }
   return { bytes: await fetchBytes(input, options), name: shortName(input) };
 }

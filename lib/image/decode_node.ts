@@ -3,8 +3,8 @@ import { fileURLToPath } from 'node:url';
 import sharp from 'sharp';
 import { ImageError } from '../../layers/errors';
 import { abortable, Pacer, paced, type Steps } from '../pacer';
-import { checkPixelLimit, DEFAULT_MAX_PIXELS, readImageHeader } from './header';
-import { checkRgbImage, fetchBytes, isRgbImage, shortName } from './source';
+import { checkPixelLimit, readImageHeader } from './header';
+import { checkRgbImage, fetchBytes, isRgbImage, maxPixelsOf, shortName } from './source';
 import type { DecodeOptions, ImageInput, RgbImage } from './types';
 
 /**
@@ -17,15 +17,15 @@ import type { DecodeOptions, ImageInput, RgbImage } from './types';
  * Differs from PIL: 16-bit grey keeps its high byte, where PIL clips everything over 255 to white.
  *
  * @throws {ImageError} `IMAGE_NOT_FOUND`, `IMAGE_EMPTY`, `IMAGE_FORMAT`, `IMAGE_TRUNCATED`, `IMAGE_ZERO_SIDE`, `IMAGE_TOO_LARGE` (by the declared size, before
- * anything is decoded), `IMAGE_DAMAGED`, `IMAGE_DATA`
+ * anything is decoded), `IMAGE_DAMAGED`, `IMAGE_DATA`, `MAX_PIXELS_INVALID`; ConfigError `OPTION_UNKNOWN`
  */
 export async function decodeImage(input: ImageInput, options: DecodeOptions = {}): Promise<RgbImage> {
+  const maxPixels = maxPixelsOf(options);
   const { signal } = options;
   signal?.throwIfAborted();
   if (isRgbImage(input)) return checkRgbImage(input);
   const { bytes, name } = await readInput(input, options);
   const header = readImageHeader(bytes, name);
-  const maxPixels = options.maxPixels ?? DEFAULT_MAX_PIXELS;
   checkPixelLimit(header, maxPixels, name);
   try {
     const file = sharp(bytes, { failOn: 'error', ignoreIcc: true, limitInputPixels: maxPixels }).autoOrient();
@@ -59,7 +59,10 @@ async function readInput(input: Exclude<ImageInput, RgbImage>, options: DecodeOp
   if (input instanceof Blob) return { bytes: new Uint8Array(await input.arrayBuffer()), name: 'The image' };
   if (input instanceof URL && input.protocol !== 'file:') return { bytes: await fetchBytes(input, options), name: shortName(input) };
   if (typeof input !== 'string' && !(input instanceof URL)) {
-    throw new ImageError('IMAGE_DATA', `An image can't be ${typeof input}. Give a path, a URL, the bytes of a file, or {width, height, data}.`);
+    throw new ImageError(
+      'IMAGE_DATA',
+      `An image can't be ${input === null ? 'null' : typeof input}. Give a path, a URL, the bytes of a file, or {width, height, data}.`,
+    );
   }
   if (typeof input === 'string' && /^(https?|data):/i.test(input)) return { bytes: await fetchBytes(input, options), name: shortName(input) };
   const path = input instanceof URL ? fileURLToPath(input) : input;

@@ -1,16 +1,22 @@
 import { ImageError } from '../../layers/errors';
+import { checkOptionNames, type OptionNames } from '../../weights/option_names';
 import type { KeptPatches } from '../encoded';
 import { decodeImage } from './decode_node';
 import { encodePng } from './encode_node';
+import { checkPixelLimit, DEFAULT_MAX_PIXELS } from './header';
 import { patchRectangle } from './prepare';
 import type { ImageInput, PreparedImage, Rectangle, RgbImage } from './types';
 
 export interface OverlayOptions {
-  /** Whole number by which the picture is enlarged. Default: the smallest that makes its shorter side at least 512 pixels. */
+  /** Whole number by which the picture is enlarged. Default: the smallest that makes its shorter side at least 512 pixels, unless its longer one gets over 4096. */
   readonly scale?: number;
 }
 
+const OVERLAY_OPTIONS: OptionNames<OverlayOptions> = { scale: true };
+
 const SHOWN_SIDE = 512;
+/** Longest side of the picture by default, where the image itself is no longer: a strip is not enlarged to gigabytes. */
+const LONGEST_SIDE = 4096;
 /** Light of what was dropped, which also loses its colour. */
 const DIMMED = 0.3;
 const FRAME: readonly [number, number, number] = [255, 176, 0];
@@ -34,6 +40,7 @@ export async function drawKept(
   kept: Pick<KeptPatches, 'crop' | 'kept'>,
   options: OverlayOptions = {},
 ): Promise<Uint8Array> {
+  checkOptionNames(options, OVERLAY_OPTIONS, 'drawKept');
   const decoded = await decodeImage(image);
   const { width, height } = prepared.originalSize;
   if (decoded.width !== width || decoded.height !== height) {
@@ -43,7 +50,12 @@ export async function drawKept(
     );
   }
   const rectangles = Array.from(kept.kept, (index: number) => patchRectangle(prepared, kept.crop, index));
-  return encodePng(paintKept(decoded, rectangles, options.scale ?? Math.max(1, Math.ceil(SHOWN_SIDE / Math.min(width, height)))));
+  return encodePng(paintKept(decoded, rectangles, options.scale ?? usualScale(width, height)));
+}
+
+function usualScale(width: number, height: number): number {
+  const wanted = Math.ceil(SHOWN_SIDE / Math.min(width, height));
+  return Math.max(1, Math.min(wanted, Math.floor(LONGEST_SIDE / Math.max(width, height))));
 }
 
 /** The picture enlarged `scale` times, dark but for the rectangles, which are given in its own pixels. */
@@ -51,6 +63,7 @@ export function paintKept(image: RgbImage, rectangles: readonly Rectangle[], sca
   if (!Number.isInteger(scale) || scale < 1) throw new ImageError('OVERLAY_SCALE', `Option "scale" is ${scale}. Give a whole number of at least 1.`);
   const width = image.width * scale;
   const height = image.height * scale;
+  checkPixelLimit({ width, height }, DEFAULT_MAX_PIXELS, `The picture, enlarged ${scale} times,`);
   const data = new Uint8Array(width * height * 3);
   const source = (x: number, y: number) => (Math.floor(y / scale) * image.width + Math.floor(x / scale)) * 3;
   for (let y = 0, to = 0; y < height; y++) {

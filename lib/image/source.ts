@@ -1,5 +1,17 @@
 import { ImageError } from '../../layers/errors';
+import { checkOptionNames, type OptionNames } from '../../weights/option_names';
+import { DEFAULT_MAX_PIXELS } from './header';
 import type { DecodeOptions, RgbImage } from './types';
+
+const DECODE_OPTIONS: OptionNames<DecodeOptions> = { maxPixels: true, signal: true };
+
+/** @throws {ImageError} `MAX_PIXELS_INVALID`; ConfigError `OPTION_UNKNOWN` */
+export function maxPixelsOf(options: DecodeOptions): number {
+  checkOptionNames(options, DECODE_OPTIONS, 'decodeImage');
+  const { maxPixels = DEFAULT_MAX_PIXELS } = options;
+  if (Number.isSafeInteger(maxPixels) && maxPixels >= 1) return maxPixels;
+  throw new ImageError('MAX_PIXELS_INVALID', `Option "maxPixels" is ${maxPixels}. Give a whole number of at least 1.`);
+}
 
 /** Whether an input is a decoded image already. */
 export function isRgbImage(input: unknown): input is RgbImage {
