@@ -29,6 +29,8 @@ interface Entry {
 
 /** Bytes of the length field before the header. */
 export const PREFIX = 8;
+/** What to do about a file that breaks the format's rules. */
+const AGAIN = 'Get the file again, or write it again with a current safetensors package.';
 /** The official reader's limit. */
 export const MAX_HEADER = 100_000_000;
 
@@ -41,7 +43,7 @@ export function headerLength(prefix: Uint8Array, fileSize: number, file: string)
   if (length > BigInt(MAX_HEADER)) {
     throw new CheckpointError(
       'HEADER_TOO_LARGE',
-      `${file}: its first 8 bytes give a header of ${length} bytes; at most ${MAX_HEADER} are allowed. It is probably not a safetensors file.`,
+      `${file}: its first 8 bytes give a header of ${length} bytes; at most ${MAX_HEADER} are allowed. It is probably not a safetensors file: get the right one.`,
     );
   }
   if (PREFIX + Number(length) > fileSize) {
@@ -69,7 +71,7 @@ export function parseHeader(bytes: Uint8Array, fileSize: number, file: string): 
   const tensors = new Map<string, TensorInfo>();
   try {
     if (cursor.kind() !== 'object') {
-      throw new CheckpointError('HEADER_NOT_OBJECT', `${file}: the header is ${cursor.describe()}; it must be a JSON object.`);
+      throw new CheckpointError('HEADER_NOT_OBJECT', `${file}: the header is ${cursor.describe()}; it must be a JSON object. ${AGAIN}`);
     }
     cursor.object((name) => {
       if (name === '__metadata__') {
@@ -83,7 +85,9 @@ export function parseHeader(bytes: Uint8Array, fileSize: number, file: string): 
     cursor.end();
   } catch (cause) {
     if (!(cause instanceof JsonTextError)) throw cause;
-    throw new CheckpointError('HEADER_NOT_JSON', `${file}: the header is not JSON: ${cause.message} (character ${cause.position}).`, { cause });
+    throw new CheckpointError('HEADER_NOT_JSON', `${file}: the header is not JSON: ${cause.message} (character ${cause.position}). ${AGAIN}`, {
+      cause,
+    });
   }
   const sorted = [...tensors.values()].sort((a, b) => a.offset - b.offset || a.byteLength - b.byteLength);
   checkLayout(sorted, dataStart, fileSize, file);
@@ -94,7 +98,9 @@ function decode(bytes: Uint8Array, file: string): string {
   try {
     return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
   } catch (cause) {
-    throw new CheckpointError('HEADER_NOT_UTF8', `${file}: the header is not UTF-8. The file is damaged or is not a safetensors file.`, { cause });
+    throw new CheckpointError('HEADER_NOT_UTF8', `${file}: the header is not UTF-8. The file is damaged or is not a safetensors file. ${AGAIN}`, {
+      cause,
+    });
   }
 }
 
@@ -103,13 +109,13 @@ function readMetadata(cursor: JsonCursor, file: string): ReadonlyMap<string, str
   const kind = cursor.kind();
   if (kind === 'null') cursor.skip();
   else if (kind !== 'object') {
-    throw new CheckpointError('METADATA_NOT_STRINGS', `${file}: __metadata__ is ${cursor.describe()}; it must be an object of strings.`);
+    throw new CheckpointError('METADATA_NOT_STRINGS', `${file}: __metadata__ is ${cursor.describe()}; it must be an object of strings. ${AGAIN}`);
   } else {
     cursor.object((key) => {
       if (cursor.kind() !== 'string') {
         throw new CheckpointError(
           'METADATA_NOT_STRINGS',
-          `${file}: __metadata__ holds ${cursor.describe()} under ${quoted(key)}; every value must be a string.`,
+          `${file}: __metadata__ holds ${cursor.describe()} under ${quoted(key)}; every value must be a string. ${AGAIN}`,
         );
       }
       const before = metadata.size;
@@ -124,7 +130,7 @@ function readEntry(name: string, cursor: JsonCursor, dataStart: number, file: st
   if (cursor.kind() !== 'object') {
     throw new CheckpointError(
       'ENTRY_NOT_OBJECT',
-      `${where}: its entry is ${cursor.describe()}; it must be an object with dtype, shape and data_offsets.`,
+      `${where}: its entry is ${cursor.describe()}; it must be an object with dtype, shape and data_offsets. ${AGAIN}`,
     );
   }
   const entry: Partial<Entry> = {};
@@ -136,26 +142,28 @@ function readEntry(name: string, cursor: JsonCursor, dataStart: number, file: st
     else cursor.skip();
   });
   for (const key of ['dtype', 'shape', 'data_offsets'] as const) {
-    if (entry[key] === undefined) throw new CheckpointError('ENTRY_FIELD_MISSING', `${where}: its entry has no "${key}".`);
+    if (entry[key] === undefined) throw new CheckpointError('ENTRY_FIELD_MISSING', `${where}: its entry has no "${key}". ${AGAIN}`);
   }
   return checkEntry(name, entry as Entry, dataStart, where);
 }
 
 function checkEntry(name: string, { dtype, shape, data_offsets: offsets }: Entry, dataStart: number, where: string): TensorInfo {
   const bits = bitsOf(dtype);
-  if (bits === undefined) throw new CheckpointError('UNKNOWN_DTYPE', `${where}: dtype ${quoted(dtype)} is none of the safetensors format's.`);
+  if (bits === undefined)
+    throw new CheckpointError('UNKNOWN_DTYPE', `${where}: dtype ${quoted(dtype)} is none of the safetensors format's. ${AGAIN}`);
   const [begin, end] = offsets;
   if (offsets.length !== 2 || begin === undefined || end === undefined) {
-    throw new CheckpointError('BAD_OFFSETS', `${where}: data_offsets has ${offsets.length} numbers; it must have 2, begin and end.`);
+    throw new CheckpointError('BAD_OFFSETS', `${where}: data_offsets has ${offsets.length} numbers; it must have 2, begin and end. ${AGAIN}`);
   }
   safe(begin, 'BAD_OFFSETS', `${where}: offset`);
   safe(end, 'BAD_OFFSETS', `${where}: offset`);
-  if (end < begin) throw new CheckpointError('BAD_OFFSETS', `${where}: data_offsets are reversed: it ends at ${end} and begins at ${begin}.`);
+  if (end < begin)
+    throw new CheckpointError('BAD_OFFSETS', `${where}: data_offsets are reversed: it ends at ${end} and begins at ${begin}. ${AGAIN}`);
   const size = byteSize(shape, bits, where);
   if (size !== end - begin) {
     throw new CheckpointError(
       'SIZE_MISMATCH',
-      `${where}: shape ${shownShape(shape)} of ${dtype} takes ${size} bytes, but data_offsets [${begin}, ${end}] hold ${end - begin}.`,
+      `${where}: shape ${shownShape(shape)} of ${dtype} takes ${size} bytes, but data_offsets [${begin}, ${end}] hold ${end - begin}. ${AGAIN}`,
     );
   }
   for (const dimension of shape) safe(dimension, 'BAD_DIMENSION', `${where}: dimension`);
@@ -175,7 +183,10 @@ function readDtype(cursor: JsonCursor, where: string): string {
   }
   const [name] = names;
   if (!name || names.length > 1) {
-    throw new CheckpointError('ENTRY_FIELD_TYPE', `${where}: dtype is ${kind === 'object' ? 'an object' : cursor.describe()}; it must be a string.`);
+    throw new CheckpointError(
+      'ENTRY_FIELD_TYPE',
+      `${where}: dtype is ${kind === 'object' ? 'an object' : cursor.describe()}; it must be a string. ${AGAIN}`,
+    );
   }
   return name;
 }
@@ -183,19 +194,19 @@ function readDtype(cursor: JsonCursor, where: string): string {
 /** The non-negative integers of an array, by their source text: `2.0`, `2e0` and `-0` are none. */
 function readIntegers(cursor: JsonCursor, field: string, code: CheckpointCode, where: string): Count[] {
   if (cursor.kind() !== 'array') {
-    throw new CheckpointError('ENTRY_FIELD_TYPE', `${where}: ${field} is ${cursor.describe()}; it must be an array of integers.`);
+    throw new CheckpointError('ENTRY_FIELD_TYPE', `${where}: ${field} is ${cursor.describe()}; it must be an array of integers. ${AGAIN}`);
   }
   const values: Count[] = [];
   cursor.array(() => {
     if (cursor.kind() !== 'number') {
-      throw new CheckpointError('ENTRY_FIELD_TYPE', `${where}: ${field} holds ${cursor.describe()}; it must hold integers.`);
+      throw new CheckpointError('ENTRY_FIELD_TYPE', `${where}: ${field} holds ${cursor.describe()}; it must hold integers. ${AGAIN}`);
     }
     const source = cursor.number();
     const value = parseCount(source);
     if (value === undefined) {
       throw new CheckpointError(
         code,
-        `${where}: ${field} holds ${shortened(source)}; it must hold integers from 0 to 2^64 - 1, written without sign, point or exponent.`,
+        `${where}: ${field} holds ${shortened(source)}; it must hold integers from 0 to 2^64 - 1, written without sign, point or exponent. ${AGAIN}`,
       );
     }
     values.push(value);
@@ -204,7 +215,7 @@ function readIntegers(cursor: JsonCursor, field: string, code: CheckpointCode, w
 }
 
 function safe(value: Count, code: CheckpointCode, what: string): asserts value is number {
-  if (typeof value === 'bigint') throw new CheckpointError(code, `${what} ${value} is above 2^53 - 1, more than JavaScript can count.`);
+  if (typeof value === 'bigint') throw new CheckpointError(code, `${what} ${value} is above 2^53 - 1, more than JavaScript can count. ${AGAIN}`);
 }
 
 /** Each tensor begins where the one before ended, and the last one ends with the file. */
@@ -213,19 +224,22 @@ function checkLayout(sorted: readonly TensorInfo[], dataStart: number, fileSize:
   let before = 'the header';
   for (const { name, offset, byteLength } of sorted) {
     if (offset < expected) {
-      throw new CheckpointError('TENSOR_OVERLAP', `${file}: tensor ${quoted(name)} begins at byte ${offset}, before ${before} ends at ${expected}.`);
+      throw new CheckpointError(
+        'TENSOR_OVERLAP',
+        `${file}: tensor ${quoted(name)} begins at byte ${offset}, before ${before} ends at ${expected}. ${AGAIN}`,
+      );
     }
     if (offset > expected) {
       throw new CheckpointError(
         'TENSOR_HOLE',
-        `${file}: tensor ${quoted(name)} begins at byte ${offset}, but ${before} ends at ${expected}: bytes between belong to nothing.`,
+        `${file}: tensor ${quoted(name)} begins at byte ${offset}, but ${before} ends at ${expected}: bytes between belong to nothing. ${AGAIN}`,
       );
     }
     expected = offset + byteLength;
     before = quoted(name);
   }
   if (expected < fileSize) {
-    throw new CheckpointError('TRAILING_BYTES', `${file}: the last tensor ends at byte ${expected}, but the file has ${fileSize} bytes.`);
+    throw new CheckpointError('TRAILING_BYTES', `${file}: the last tensor ends at byte ${expected}, but the file has ${fileSize} bytes. ${AGAIN}`);
   }
   if (expected > fileSize) {
     throw new CheckpointError(

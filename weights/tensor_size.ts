@@ -15,7 +15,10 @@ export function byteSize(shape: readonly Count[], bits: number, where: string): 
   for (const dimension of shape) product = times(product, dimension, shape, where);
   product = times(product, bits, shape, where);
   if (BigInt(product) % 8n !== 0n) {
-    throw new CheckpointError('PARTIAL_BYTE', `${where}: shape ${shownShape(shape)} of ${bits}-bit elements ends inside a byte.`);
+    throw new CheckpointError(
+      'PARTIAL_BYTE',
+      `${where}: shape ${shownShape(shape)} of ${bits}-bit elements ends inside a byte. Check where the shape comes from, or pad it.`,
+    );
   }
   const bytes = BigInt(product) / 8n;
   return bytes <= Number.MAX_SAFE_INTEGER ? Number(bytes) : bytes;
@@ -40,6 +43,10 @@ function times(a: Count, b: Count, shape: readonly Count[], where: string): Coun
   const rounded = Number(a) * Number(b);
   if (Number.isSafeInteger(rounded)) return rounded;
   const product = BigInt(a) * BigInt(b);
-  if (product > MAX_COUNT) throw new CheckpointError('SIZE_OVERFLOW', `${where}: the size of shape ${shownShape(shape)} does not fit into 64 bits.`);
+  if (product > MAX_COUNT)
+    throw new CheckpointError(
+      'SIZE_OVERFLOW',
+      `${where}: the size of shape ${shownShape(shape)} does not fit into 64 bits. Check where the shape comes from.`,
+    );
   return product;
 }
