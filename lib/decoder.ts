@@ -1,15 +1,17 @@
 import * as tf from '@tensorflow/tfjs';
 import { causalMask } from '../layers/attention';
 import type { KeyValueCache } from '../layers/kv_cache';
-import type { BlockContext, Llama } from '../layers/llama';
+import type { BlockContext, Llama, LlamaBlock, LlamaShape } from '../layers/llama';
 import type { RotaryTable } from '../layers/rotary';
 import type { Segment, Tap } from '../layers/tap';
-import type { Pacer } from './pacer';
+import { inSteps, stepsOf } from './backend/step';
+import type { Pacer, Pause } from './pacer';
 import { keepPrevious, type Live, newLive, type PrefillInput, positionsIn, reduceAll, segmentsOf } from './reduction';
 import type { Sequence } from './sequence';
 
 export interface PassOptions {
   readonly pacer: Pacer;
+  /** Sees whole blocks: with a tap, no block is done in steps. */
   readonly tap?: Tap;
 }
 
@@ -42,15 +44,13 @@ export async function prefill(llama: Llama, inputs: readonly PrefillInput[], opt
       }
       if (!shared?.fits(lives, k)) {
         shared?.dispose();
-        shared = new SharedContext(llama, lives, k);
+        shared = new SharedContext(llama, lives, k, options.tap);
       }
       for (const [i, live] of lives.entries()) entering[i]?.push(live.visualRows.length);
       keepPrevious(k, states, lives);
-      const caches = lives.map((live) => live.input.sequence.caches[k] as KeyValueCache);
-      const next = (llama.blocks[k] as Llama['blocks'][number]).apply(states, { ...shared.context, tap: options.tap }, caches);
+      const next = await runBlock(llama.blocks[k] as LlamaBlock, states, shared.parts, cachesOf(k, lives), options.pacer.pause);
       states.dispose();
       states = next;
-      await options.pacer.pause();
       const after = await reduceAll(llama, k, states, lives, 'afterBlock');
       if (after) {
         states.dispose();
@@ -100,38 +100,106 @@ export async function decodeStep(llama: Llama, embeddings: tf.Tensor2D, sequence
   }
 }
 
+/**
+ * Logits of every row: states after the last block [R, D] -> [R, vocabulary]. In steps, as the blocks; the caller disposes the result.
+ */
+export function allLogits(llama: Llama, states: tf.Tensor2D, { pacer, tap }: PassOptions): Promise<tf.Tensor2D> {
+  const { hidden_size: width, vocab_size: vocabulary } = llama.shape;
+  return inSteps(states, tap ? 0 : 2 * width * vocabulary, (rows) => llama.logits(rows, tap), pacer.pause);
+}
+
+/** Rows that go through a block in one step. */
+interface Part extends Segment {
+  readonly context: BlockContext;
+  /** Indices of the sequences that the segments belong to. */
+  readonly sequences: readonly number[];
+}
+
+/** A later part sees what the earlier ones put into the caches. */
+async function runBlock(
+  block: LlamaBlock,
+  states: tf.Tensor2D,
+  parts: readonly Part[],
+  caches: readonly KeyValueCache[],
+  pause: Pause,
+): Promise<tf.Tensor2D> {
+  const outputs: tf.Tensor2D[] = [];
+  try {
+    for (const { start, length, context, sequences } of parts) {
+      const own = sequences.map((i) => caches[i] as KeyValueCache);
+      outputs.push(tf.tidy(() => block.apply(parts.length === 1 ? states : tf.slice(states, [start, 0], [length, -1]), context, own)));
+      await pause();
+    }
+    return outputs.length === 1 ? (outputs.pop() as tf.Tensor2D) : tf.concat(outputs, 0);
+  } finally {
+    tf.dispose(outputs);
+  }
+}
+
 /** Rotary tables and masks, shared by blocks until rows are dropped or a block holds other tokens than the one before. */
 class SharedContext {
-  readonly context: Omit<BlockContext, 'tap'>;
+  readonly parts: readonly Part[];
   private readonly held: readonly number[];
+  private readonly positions: Int32Array;
+  private readonly segments: readonly Segment[];
 
-  constructor(llama: Llama, lives: readonly Live[], block: number) {
+  constructor(llama: Llama, lives: readonly Live[], block: number, tap?: Tap) {
     this.held = heldIn(block, lives);
-    const positions = packedPositions(block, lives);
-    const masks = lives.map(({ places: { length: queries } }, i) =>
-      queries === 1 ? undefined : causalMask(queries, (this.held[i] as number) + queries),
-    );
-    this.context = { segments: segmentsOf(lives), positions, masks, rotary: llama.rotary.table(positions) };
+    this.positions = packedPositions(block, lives);
+    this.segments = segmentsOf(lives);
+    const keys = Math.max(...this.segments.map(({ length }, i) => (this.held[i] as number) + length));
+    const steps = stepsOf(this.positions.length, tap ? 0 : rowFlops(llama.shape, keys));
+    this.parts = steps.map((step) => this.part(llama, step, tap));
   }
 
   fits(lives: readonly Live[], block: number): boolean {
-    const { positions, segments } = this.context;
     const now = packedPositions(block, lives);
     return (
-      now.length === positions.length &&
-      now.every((position, i) => position === positions[i]) &&
-      heldIn(block, lives).every((length, i) => length === this.held[i] && lives[i]?.places.length === segments[i]?.length)
+      now.length === this.positions.length &&
+      now.every((position, i) => position === this.positions[i]) &&
+      heldIn(block, lives).every((length, i) => length === this.held[i] && lives[i]?.places.length === this.segments[i]?.length)
     );
   }
 
   dispose(): void {
-    disposeTable(this.context.rotary);
-    for (const mask of this.context.masks) mask?.dispose();
+    for (const { context } of this.parts) {
+      disposeTable(context.rotary);
+      for (const mask of context.masks) mask?.dispose();
+    }
+  }
+
+  private part(llama: Llama, { start, length }: Segment, tap?: Tap): Part {
+    const segments: Segment[] = [];
+    const masks: (tf.Tensor2D | undefined)[] = [];
+    const sequences: number[] = [];
+    for (const [i, segment] of this.segments.entries()) {
+      const from = Math.max(start, segment.start);
+      const to = Math.min(start + length, segment.start + segment.length);
+      if (to <= from) continue;
+      const queries = to - from;
+      sequences.push(i);
+      segments.push({ start: from - start, length: queries });
+      masks.push(queries === 1 ? undefined : causalMask(queries, (this.held[i] as number) + to - segment.start));
+    }
+    const positions = this.positions.slice(start, start + length);
+    return { start, length, sequences, context: { segments, masks, positions, rotary: llama.rotary.table(positions), tap } };
   }
 }
 
+/** What a row costs in one block, with `keys` tokens to attend to. */
+function rowFlops(shape: LlamaShape, keys: number): number {
+  const { hidden_size: width, intermediate_size: inner, head_dim: headDim } = shape;
+  const queryWidth = shape.num_attention_heads * headDim;
+  const keyWidth = shape.num_key_value_heads * headDim;
+  return 2 * width * (2 * queryWidth + 2 * keyWidth + 3 * inner) + 4 * queryWidth * keys;
+}
+
+function cachesOf(block: number, lives: readonly Live[]): KeyValueCache[] {
+  return lives.map(({ input }) => input.sequence.caches[block] as KeyValueCache);
+}
+
 function heldIn(block: number, lives: readonly Live[]): number[] {
-  return lives.map(({ input }) => (input.sequence.caches[block] as KeyValueCache).length);
+  return cachesOf(block, lives).map(({ length }) => length);
 }
 
 function packedPositions(block: number, lives: readonly Live[]): Int32Array {

@@ -1,18 +1,20 @@
 import * as tf from '@tensorflow/tfjs';
-import { ClipVision } from '../layers/clip_vision';
+import { type AttentionRows, ClipVision } from '../layers/clip_vision';
 import { PromptError, PruneError } from '../layers/errors';
 import { Llama } from '../layers/llama';
 import type { Parameters } from '../layers/parameters';
 import { Projector } from '../layers/projector';
 import type { Tap } from '../layers/tap';
+import { inSteps } from './backend/step';
 import type { ModelConfig, VisionLanguageConfig } from './config';
 import { type PrefillResult, prefill } from './decoder';
 import { attentionKey, CropView, checkedSelection, type EncodedImage, type KeptPatches, keptFeatures, patchesIn } from './encoded';
+import { runEncoder } from './encoder';
 import type { PreparedImage } from './image/types';
 import { type SplitPrompt, splitPrompt } from './image_tokens';
 import type { Pacer, Pause } from './pacer';
 import { type PlacedImage, type PromptCache, type PromptPiece, tokensIn } from './prompt_cache';
-import type { AttentionNeed, EncoderFacts, Grid, Needs, Pruner, PruningRun } from './prune/types';
+import type { EncoderFacts, Grid, Needs, Pruner, PruningRun } from './prune/types';
 import type { PrefillInput } from './reduction';
 import { Sequence } from './sequence';
 
@@ -85,46 +87,26 @@ export class Llava {
   }
 
   /** Runs the encoder on prepared images, all crops together, as far as the features and the attention asked for need it. */
-  async encode(images: readonly PreparedImage[], needs: readonly Needs[], { pacer, tap }: { pacer: Pacer; tap?: Tap }): Promise<EncodedImage[]> {
+  async encode(images: readonly PreparedImage[], needs: readonly Needs[], options: { pacer: Pacer; tap?: Tap }): Promise<EncodedImage[]> {
     const { vision, visionConfig } = this;
     if (images.length === 0) return [];
     if (!vision || !visionConfig)
       throw new PromptError('NO_VISION', `${images.length} image(s) were given to a model that has no vision tower. Ask without an image.`);
-    const wanted = uniqueNeeds(needs, vision);
     const counts = images.map(({ pixelValues }) => pixelValues.shape[0]);
-    const crops = vision.segments(counts.reduce((sum, count) => sum + count, 0));
-    const attention = crops.map(() => new Map<string, tf.Tensor2D>());
-    let states = tf.tidy(() => {
-      const pixels = images.map((image) => image.pixelValues);
-      return vision.embed(pixels.length === 1 ? (pixels[0] as tf.Tensor4D) : tf.concat(pixels, 0), tap);
+    const pixels = images.map(({ pixelValues }) => pixelValues);
+    const wanted = wantedAttention(needs, vision);
+    const { states, attention } = await runEncoder(vision, pixels, wanted, options);
+    const full = visionConfig.vision_feature_select_strategy === 'full';
+    const crops = vision.segments(states.shape[0] / vision.tokens).map(({ start, length }, i) => ({
+      features: tf.slice(states, [start + 1, 0], [length - 1, -1]),
+      ...(full ? { classToken: tf.slice(states, [start, 0], [1, -1]) } : {}),
+      attention: new Map([...wanted].map(([block, rows]) => [attentionKey(block, rows), attention.get(block)?.[i] as tf.Tensor2D])),
+    }));
+    states.dispose();
+    return images.map((image, i) => {
+      const start = counts.slice(0, i).reduce((sum, count) => sum + count, 0);
+      return { grid: image.grid, crops: crops.slice(start, start + (counts[i] as number)) };
     });
-    try {
-      for (const [k, block] of vision.blocks.entries()) {
-        const rows = wanted.filter((need) => need.block === k);
-        if (rows.length > 1)
-          throw new PruneError('TWO_ATTENTIONS', `Both class and received attention of block ${k} were asked for in one pass; encode twice.`);
-        const output = block.apply(states, crops, rows[0]?.rows, tap);
-        states.dispose();
-        states = output.hiddenStates;
-        for (const [i, value] of output.attention.entries()) attention[i]?.set(attentionKey(k, (rows[0] as AttentionNeed).rows), value);
-        await pacer.pause();
-      }
-      const full = visionConfig.vision_feature_select_strategy === 'full';
-      const encoded = crops.map(({ start, length }, i) => ({
-        features: tf.slice(states, [start + 1, 0], [length - 1, -1]),
-        ...(full ? { classToken: tf.slice(states, [start, 0], [1, -1]) } : {}),
-        attention: attention[i] as Map<string, tf.Tensor2D>,
-      }));
-      return images.map((image, i) => {
-        const start = counts.slice(0, i).reduce((sum, count) => sum + count, 0);
-        return { grid: image.grid, crops: encoded.slice(start, start + (counts[i] as number)) };
-      });
-    } catch (error) {
-      for (const values of attention) tf.dispose([...values.values()]);
-      throw error;
-    } finally {
-      states.dispose();
-    }
   }
 
   /**
@@ -153,7 +135,7 @@ export class Llava {
         const pieces = piecesOf(prompt, request.images, kept);
         const { start, prefilled } = this.begin(request.cache, pieces, kept, pruner, run);
         prompts.push(prefilled);
-        const { states, visualRows } = this.splice(pieces.slice(start));
+        const { states, visualRows } = await this.splice(pieces.slice(start), options.pacer.pause);
         const previousBlockInput = pruner.needs(this.encoder).previousBlockInput ?? false;
         inputs.push({ sequence: prefilled.sequence, states, visualRows, pruning: { run, previousBlockInput } });
         await options.pacer.pause();
@@ -212,13 +194,12 @@ export class Llava {
   }
 
   /** Embeddings [S, D], visual tokens in their places; `visualRows` are the patches among them, which a pruner may drop. */
-  private splice(pieces: readonly PromptPiece[]): { states: tf.Tensor2D; visualRows: Int32Array } {
+  private async splice(pieces: readonly PromptPiece[], pause: Pause): Promise<{ states: tf.Tensor2D; visualRows: Int32Array }> {
     const visualRows: number[] = [];
+    const visual = await this.visualTokens(pieces, pause);
     const states = tf.tidy(() => {
       const ids = pieces.filter((piece) => typeof piece === 'number');
       const text = this.language.embed(Int32Array.from(ids)); // [all text, D]
-      const features = pieces.flatMap((piece) => (typeof piece === 'number' ? [] : piece.kept.map((one) => keptFeatures(piece.image, one))));
-      const visual = features.length > 0 ? this.project(tf.concat(features, 0)) : undefined;
       const parts: tf.Tensor2D[] = [];
       let [textStart, visualStart, row] = [0, 0, 0];
       for (const run of runsOf(pieces)) {
@@ -237,7 +218,26 @@ export class Llava {
       }
       return parts.length === 1 ? (parts[0] as tf.Tensor2D) : tf.concat(parts, 0);
     });
+    visual?.dispose();
     return { states, visualRows: Int32Array.from(visualRows) };
+  }
+
+  /** Kept features of all images through the projector, [all kept, D]. */
+  private async visualTokens(pieces: readonly PromptPiece[], pause: Pause): Promise<tf.Tensor2D | undefined> {
+    const kept = pieces.flatMap((piece) => (typeof piece === 'number' ? [] : piece.kept.map((one) => ({ image: piece.image, one }))));
+    if (kept.length === 0) return undefined;
+    const features = tf.tidy(() =>
+      tf.concat(
+        kept.map(({ image, one }) => keptFeatures(image, one)),
+        0,
+      ),
+    );
+    try {
+      const [from, to] = [features.shape[1], this.language.shape.hidden_size];
+      return await inSteps(features, 2 * to * (from + to), (rows) => this.project(rows), pause);
+    } finally {
+      features.dispose();
+    }
   }
 
   private project(features: tf.Tensor2D): tf.Tensor2D {
@@ -270,15 +270,18 @@ function runsOf(pieces: readonly PromptPiece[]): (number | PlacedImage)[] {
   return runs;
 }
 
-function uniqueNeeds(needs: readonly Needs[], vision: ClipVision): AttentionNeed[] {
-  const all = new Map(needs.flatMap((need) => need.attention).map((need) => [attentionKey(need.block, need.rows), need]));
-  for (const need of all.values()) {
-    if (!vision.blocks[need.block]) {
+function wantedAttention(needs: readonly Needs[], vision: ClipVision): Map<number, AttentionRows> {
+  const wanted = new Map<number, AttentionRows>();
+  for (const { block, rows } of needs.flatMap((need) => need.attention)) {
+    if (!vision.blocks[block]) {
       throw new PruneError(
         'ATTENTION_UNAVAILABLE',
-        `A pruner needs the attention of encoder block ${need.block}; this model runs blocks 0 to ${vision.blocks.length - 1}.`,
+        `A pruner needs the attention of encoder block ${block}; this model runs blocks 0 to ${vision.blocks.length - 1}.`,
       );
     }
+    if ((wanted.get(block) ?? rows) !== rows)
+      throw new PruneError('TWO_ATTENTIONS', `Both class and received attention of block ${block} were asked for in one pass; encode twice.`);
+    wanted.set(block, rows);
   }
-  return [...all.values()];
+  return wanted;
 }

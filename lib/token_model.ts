@@ -4,6 +4,7 @@ import type { Tap } from '../layers/tap';
 import type { ParameterSource } from '../weights/sources';
 import type { BackendName } from './backend/backends';
 import type { GenerationConfig, ModelConfig } from './config';
+import { allLogits } from './decoder';
 import { TokenDraw } from './draw';
 import { disposeEncoded, type EncodedImage, type KeptPatches } from './encoded';
 import {
@@ -138,8 +139,7 @@ export class TokenModel {
       encoded = await this.encodeRequest(request, pruner, pacer, options.tap);
       const { result, prompts } = await this.llava.prefill([encoded.request], { pruner, pacer, tap: options.tap });
       for (const prompt of prompts) prompt.release();
-      const logits = this.llava.language.logits(result.states, options.tap);
-      result.states.dispose();
+      const logits = await allLogits(this.llava.language, result.states, { pacer, tap: options.tap }).finally(() => result.states.dispose());
       return { logits, visual: prompts[0]?.visual ?? [], enteringTokens: result.enteringTokens[0] ?? [] };
     } finally {
       encoded?.free();

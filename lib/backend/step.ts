@@ -8,15 +8,15 @@ const STEP_FLOPS: Readonly<Record<string, number>> = { cpu: 1e8, wasm: 2e9, tens
 /** Fewer rows than this are no faster: a product then waits for its weights. */
 const LEAST_ROWS = 8;
 
-/** Rows that go through something in one step, where a row costs `flops`; the backends that compute beside JavaScript take all rows at once. */
-export function rowsPerStep(flops: number): number {
-  const budget = currentBackend() === 'cuda' ? undefined : STEP_FLOPS[tf.getBackend()];
-  return budget === undefined ? Number.POSITIVE_INFINITY : Math.max(LEAST_ROWS, Math.floor(budget / flops));
+/** Whether work of so many operations is done in one step. The backends that compute beside JavaScript take all at once. */
+export function fitsStep(flops: number): boolean {
+  return flops <= stepFlops();
 }
 
-/** Rows 0 to `rows` in steps as equal as can be, none longer than `rowsPerStep(flops)`. */
+/** Rows 0 to `rows` in steps as equal as can be, where a row costs `flops`. */
 export function stepsOf(rows: number, flops: number): { readonly start: number; readonly length: number }[] {
-  const count = Math.ceil(rows / rowsPerStep(flops)) || 1;
+  const longest = Math.max(LEAST_ROWS, Math.floor(stepFlops() / flops));
+  const count = Math.max(1, Math.ceil(rows / longest));
   const edge = (i: number) => Math.round((i * rows) / count);
   return Array.from({ length: count }, (_, i) => ({ start: edge(i), length: edge(i + 1) - edge(i) }));
 }
@@ -34,4 +34,9 @@ export async function inSteps(x: tf.Tensor2D, flops: number, apply: (rows: tf.Te
   } finally {
     tf.dispose(parts);
   }
+}
+
+function stepFlops(): number {
+  const unlimited = Number.POSITIVE_INFINITY;
+  return currentBackend() === 'cuda' ? unlimited : (STEP_FLOPS[tf.getBackend()] ?? unlimited);
 }
