@@ -12,8 +12,15 @@ export interface Finished {
 
 /** Starts the program from source, as a user's shell would. */
 export function start(...args: string[]): { child: ChildProcess; finished: Promise<Finished> } {
+  return startWithInput(undefined, ...args);
+}
+
+/** With a text piped into it. */
+export function startWithInput(input: string | undefined, ...args: string[]): { child: ChildProcess; finished: Promise<Finished> } {
   const command = [require.resolve('ts-node/dist/bin'), path.join(ROOT, 'lib/cli/main.ts'), ...args];
-  const child = spawn(process.execPath, command, { cwd: ROOT, stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(process.execPath, command, { cwd: ROOT, stdio: ['pipe', 'pipe', 'pipe'] });
+  child.stdin.on('error', () => {}); // a program that ends early reads no further
+  child.stdin.end(input);
   let stdout = '';
   let stderr = '';
   child.stdout.on('data', (chunk: Buffer) => {

@@ -1,13 +1,14 @@
 import type { Command } from 'commander';
 import { createPruner } from '../prune/registry';
 import { Sampler } from '../sampler';
+import { chatFromLines } from './chat';
 import type { CommandContext } from './context';
 import { UseError } from './errors';
 import { withModel } from './model';
 import { addModelOptions, addPruneOptions, type ModelOptions, number, type PruneFlags, pruneOptions, whole } from './options';
 import { print, printJson } from './output';
 import { checkOverlay, writeOverlays } from './overlay';
-import { splitWords } from './words';
+import { splitFirstTurn, splitWords } from './words';
 
 interface AskFlags extends ModelOptions, PruneFlags {
   readonly temperature?: number;
@@ -16,6 +17,7 @@ interface AskFlags extends ModelOptions, PruneFlags {
   readonly maxNewTokens?: number;
   readonly stop?: readonly string[];
   readonly overlay?: string;
+  readonly chat?: boolean;
   readonly json?: boolean;
 }
 
@@ -37,17 +39,24 @@ export function addAsk(program: Command, { signal }: CommandContext): void {
     .option('--max-new-tokens <n>', 'tokens to write at most', whole)
     .option('--stop <text>', 'end the answer where this text would come; may be given several times', append)
     .option('--overlay <file.png>', 'draw the kept patches over the image; of several, each gets a file with its number')
-    .option('--json', 'print one JSON object when the answer is complete')
+    .option('--chat', 'go on with questions from stdin, a line each, in one conversation; /image FILE adds an image to the next')
+    .option('--json', 'print one JSON object when the answer is complete; in a chat, one a line')
     .action(async (words: string[], flags: AskFlags) => {
-      const { images, question } = splitWords(words);
       const { temperature, topP, topK, seed, maxNewTokens, stop, overlay, json } = flags;
       const pruner = createPruner(pruneOptions(flags));
       new Sampler({ temperature, topP, topK, seed });
+      const options = { prune: pruner, temperature, topP, topK, seed, maxNewTokens, stop };
+      if (flags.chat) {
+        if (overlay !== undefined) throw new UseError('CHAT_OVERLAY', '--overlay draws one answer; it can not be given with --chat.');
+        const start = { ...splitFirstTurn(words), options, json: json ?? false };
+        await withModel(flags, signal, (model) => chatFromLines(model, start, signal));
+        return;
+      }
+      const { images, question } = splitWords(words);
       if (overlay !== undefined) checkOverlay(overlay, pruner);
       if (overlay !== undefined && images.length === 0) throw new UseError('NO_IMAGE', '--overlay draws over an image, but none is given.');
       await withModel(flags, signal, async (model) => {
-        const options = { prune: pruner, temperature, topP, topK, seed, maxNewTokens, stop, signal };
-        const stream = model.stream(images, question, options);
+        const stream = model.stream(images, question, { ...options, signal });
         let step = await stream.next();
         for (; !step.done; step = await stream.next()) {
           if (!json) print(step.value, signal);

@@ -9,9 +9,16 @@ export function print(text: string, signal: AbortSignal): void {
 
 const NUMBERS = /\[\n\s+(-?[\d.e+-]+(?:,\n\s+-?[\d.e+-]+)*)\n\s+\]/g;
 
-/** Prints one JSON value, indented; typed arrays as arrays, numbers of an array on one line. */
+/** Typed arrays as arrays. */
+const plain = (_: string, item: unknown) => (ArrayBuffer.isView(item) ? Array.from(item as Int32Array) : item);
+
+/** Prints one JSON value on a line of its own, for output of which each line is one. */
+export function printJsonLine(value: unknown, signal: AbortSignal): void {
+  print(`${JSON.stringify(value, plain)}\n`, signal);
+}
+
+/** Prints one JSON value, indented; numbers of an array on one line. */
 export function printJson(value: unknown, signal: AbortSignal): void {
-  const plain = (_: string, item: unknown) => (ArrayBuffer.isView(item) ? Array.from(item as Int32Array) : item);
   const text = JSON.stringify(value, plain, 2).replace(NUMBERS, (_, numbers: string) => `[${numbers.replace(/\s+/g, ' ')}]`);
   print(`${text}\n`, signal);
 }
