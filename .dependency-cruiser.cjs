@@ -9,7 +9,7 @@
  *
  * Node's modules and sharp are imported only where a browser never goes: in files named *_node.ts and in the folders that run as commands.
  */
-const NODE_ONLY = '(_node\\.ts$|^lib/(cli|train|backend/native)/|^(convert|examples|bench|__tests__)/)';
+const NODE_ONLY = '(_node\\.ts$|^lib/(cli|server|train|backend/native)/|^(convert|examples|bench|__tests__)/)';
 
 /** `from` may import, of the project's own rooms, only what `allowed` matches. */
 const room = (name, allowed, comment) => ({

@@ -1,0 +1,113 @@
+import { createHash } from 'node:crypto';
+import { ImageError } from '../../layers/errors';
+import type { Answer } from '../answer';
+import { decodeImage } from '../image/decode_node';
+import type { VisionLanguageModel } from '../model';
+import { createPruner, type PruneOptions } from '../prune/registry';
+import type { Pruner } from '../prune/types';
+import { EncodedImages } from '../token_model';
+import { RequestError } from './errors';
+import type { CompletionRequest } from './request';
+import { Store } from './store';
+
+/** Characters of text for each token of the context: a text that is longer is not worth reading to count its tokens. */
+const CHARACTERS_PER_TOKEN = 16;
+
+export interface AnswererOptions {
+  /** For requests that say nothing of pruning. */
+  readonly prune: PruneOptions;
+  /** Conversations whose keys and values are kept. */
+  readonly conversations: number;
+  readonly maxPixels: number;
+}
+
+/** The model as the server asks it: one request at a time. */
+export class Answerer {
+  private readonly store: Store;
+  private readonly usual: Pruner;
+
+  /** @throws PruneError; ConfigError `NO_TOKENIZER` */
+  constructor(
+    private readonly model: VisionLanguageModel,
+    private readonly options: AnswererOptions,
+  ) {
+    this.store = new Store(options.conversations, model.chatProcessor.imageToken?.id);
+    this.usual = createPruner(options.prune);
+  }
+
+  /** What can be known of a request without any work. @throws RequestError `PROMPT_TOO_LONG`; PruneError */
+  check({ messages, prune }: CompletionRequest): void {
+    if (prune) createPruner(prune);
+    const context = this.model.config.text_config.max_position_embeddings;
+    const texts = messages.flatMap(({ content }) =>
+      typeof content === 'string' ? [content] : content.map((part) => ('text' in part ? part.text : '')),
+    );
+    const characters = texts.reduce((sum, text) => sum + text.length, 0);
+    if (characters > context * CHARACTERS_PER_TOKEN || messages.length > context) {
+      throw new RequestError(
+        'PROMPT_TOO_LONG',
+        `The ${messages.length} message(s) have ${characters} characters, far more than fit into this model's context of ${context} tokens. Shorten them.`,
+        { param: 'messages' },
+      );
+    }
+  }
+
+  /** Pieces of the answer as they are written; returns all of it. Not to be run twice at once. */
+  async *answer(request: CompletionRequest, files: readonly Uint8Array[], signal: AbortSignal): AsyncGenerator<string, Answer, undefined> {
+    const pruning = request.prune ?? this.options.prune;
+    const pruner = request.prune ? createPruner(request.prune) : this.usual;
+    const begun = performance.now();
+    try {
+      const images = await this.encodeAll(files, pruner, signal);
+      const encode = performance.now() - begun;
+      const ids = this.model.chatProcessor.encode(request.messages, files.length);
+      const conversation =
+        pruner.textDependent || this.options.conversations === 0
+          ? undefined
+          : this.store.begin({ pruning: JSON.stringify(pruning), ids, images: images.images });
+      const { maxNewTokens, temperature, topP, seed, stop } = request;
+      const sampling = { maxNewTokens, temperature, topP, seed, stop };
+      const answer = yield* this.model.stream(images, request.messages, { ...sampling, prune: pruner, cache: conversation?.cache, signal });
+      if (conversation) conversation.course = { ...conversation.course, ids: Int32Array.from([...ids, ...answer.ids]) };
+      const { timing } = answer;
+      return { ...answer, timing: { ...timing, encode, firstToken: timing.firstToken + encode, total: timing.total + encode } };
+    } finally {
+      this.store.trim();
+    }
+  }
+
+  /** Frees what is kept. The model is not disposed. */
+  dispose(): void {
+    this.store.trim(0);
+  }
+
+  private async encodeAll(files: readonly Uint8Array[], pruner: Pruner, signal: AbortSignal): Promise<EncodedImages> {
+    const encoded: EncodedImages[] = [];
+    for (const [i, bytes] of files.entries()) {
+      try {
+        encoded.push(await this.encode(bytes, pruner, signal));
+      } catch (error) {
+        if (error instanceof ImageError && files.length > 1)
+          throw new ImageError(error.code, `Image ${i + 1} of ${files.length}: ${error.message}`, { cause: error });
+        throw error;
+      }
+    }
+    return new EncodedImages(encoded.flatMap(({ images }) => images));
+  }
+
+  private async encode(bytes: Uint8Array, pruner: Pruner, signal: AbortSignal): Promise<EncodedImages> {
+    const needs = JSON.stringify(pruner.needs(this.model.layers.encoder).attention);
+    const key = `${createHash('sha256').update(bytes).digest('hex')} ${needs}`;
+    const known = this.store.image(key);
+    if (known) return known;
+    const decoded = await decodeImage(bytes, { maxPixels: this.options.maxPixels, signal });
+    const prepared = await this.model.prepareImages([decoded], { signal });
+    try {
+      const encoded = await this.model.encodeImages(prepared, { prune: pruner, signal });
+      this.store.addImage(key, encoded);
+      return encoded;
+    } finally {
+      for (const { pixelValues } of prepared) pixelValues.dispose();
+    }
+  }
+}
