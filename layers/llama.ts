@@ -166,7 +166,7 @@ export class Llama {
     this.path = model.path;
     this.heads = { heads: shape.num_attention_heads, keyValueHeads: shape.num_key_value_heads, headDim: shape.head_dim };
     this.rotary = new Rotary(shape.head_dim, shape.rope_parameters);
-    this.embedTokens = model.at('embed_tokens').embedding('weight', shape.vocab_size, shape.hidden_size);
+    this.embedTokens = model.at('embed_tokens').embedding('weight', shape.vocab_size, shape.hidden_size, { head: shape.tie_word_embeddings });
     const layers = model.at('layers');
     this.blocks = Array.from({ length: shape.num_hidden_layers }, (_, i) => new LlamaBlock(layers.at(String(i)), shape, this.heads, this.rotary));
     this.norm = new RmsNorm(model.at('norm'), shape.hidden_size, shape.rms_norm_eps);

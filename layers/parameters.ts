@@ -41,5 +41,6 @@ export interface Parameters {
   tensor(name: string, shape: readonly number[]): Parameter;
   /** The checkpoint holds [outDim, inDim], as torch's Linear does; a convolution's [out, channels, height, width] counts as [out, channels * height * width]. */
   matrix(name: string, inDim: number, outDim: number): Matrix;
-  embedding(name: string, rows: number, dim: number): Embedding;
+  /** `head`: `project` will be called as well as `lookup`; a source may then choose the layout that is fast at it. */
+  embedding(name: string, rows: number, dim: number, options?: { readonly head?: boolean }): Embedding;
 }

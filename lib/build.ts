@@ -1,5 +1,5 @@
 import { checkOptionNames, type OptionNames } from '../weights/option_names';
-import { seedSource } from '../weights/sources';
+import { type FillProgress, seedSource } from '../weights/sources';
 import { type BackendName, useBackend } from './backend/backends';
 import { float32Factory } from './backend/matrices';
 import { parseConfig } from './config';
@@ -10,9 +10,12 @@ export interface BuildOptions {
   /** Parameters are drawn from it, each by its name: the same seed gives the same model. Default 0. */
   readonly seed?: number;
   readonly backend?: BackendName | 'auto';
+  /** Called after each tensor. */
+  readonly progress?: (progress: FillProgress) => void;
+  readonly signal?: AbortSignal;
 }
 
-const BUILD_OPTIONS: OptionNames<BuildOptions> = { seed: true, backend: true };
+const BUILD_OPTIONS: OptionNames<BuildOptions> = { seed: true, backend: true, progress: true, signal: true };
 
 /**
  * A model from a configuration alone, with seeded random parameters, for research, tests and benchmarks at true shapes.
@@ -32,6 +35,6 @@ export async function buildModel(config: unknown, options: BuildOptions = {}): P
   const backend = await useBackend(options.backend);
   const source = seedSource(options.seed ?? 0, float32Factory());
   const llava = new Llava(parsed, source.root);
-  await source.fill();
+  await source.fill({ progress: options.progress, signal: options.signal });
   return new TokenModel(parsed, {}, backend, source, llava);
 }

@@ -8,6 +8,8 @@ export interface Declaration {
   readonly name: string;
   /** As the checkpoint holds it: a matrix is [out, in], an embedding [rows, dim]. */
   readonly shape: readonly number[];
+  /** An embedding that serves as the language model's head too. */
+  readonly head?: boolean;
 }
 
 /** What a source puts in place of a declaration, by its kind. */
@@ -33,7 +35,7 @@ export class Declarations {
    * Declares, or returns what was declared under the name before in the same form: two layers may share a weight.
    * @throws StateError `DECLARED_DIFFERENTLY`, `ALREADY_FILLED`
    */
-  declare<K extends Declaration['kind']>(kind: K, name: string, shape: readonly number[]): Slot<K> {
+  declare<K extends Declaration['kind']>(kind: K, name: string, shape: readonly number[], head = false): Slot<K> {
     const before = this.slots.get(name);
     if (before) {
       if (before.kind === kind && before.shape.join() === shape.join()) return before as Slot<K>;
@@ -44,7 +46,7 @@ export class Declarations {
     }
     if (this.state !== 'empty')
       throw new StateError('ALREADY_FILLED', `"${name}" was declared after the parameters were filled. Build every layer before fill().`);
-    const slot = new Slot(kind, name, shape);
+    const slot = new Slot(kind, name, shape, head);
     this.slots.set(name, slot);
     return slot;
   }
@@ -88,6 +90,7 @@ class Slot<K extends Declaration['kind'] = Declaration['kind']> implements Decla
     readonly kind: K,
     readonly name: string,
     readonly shape: readonly number[],
+    readonly head: boolean,
   ) {}
 
   /** @throws StateError `NOT_FILLED`, `DISPOSED` */
@@ -129,8 +132,8 @@ class Scope implements Parameters {
     };
   }
 
-  embedding(name: string, rows: number, dim: number): Embedding {
-    const slot = this.declarations.declare('embedding', this.full(name), [rows, dim]);
+  embedding(name: string, rows: number, dim: number, options: { readonly head?: boolean } = {}): Embedding {
+    const slot = this.declarations.declare('embedding', this.full(name), [rows, dim], options.head);
     return {
       name: slot.name,
       rows,

@@ -3,8 +3,9 @@ import type { Embedding, Matrix, Parameters } from '../layers/parameters';
 import { checkDeclarations, type Plan } from './check';
 import type { Checkpoint } from './checkpoint';
 import { type Declaration, Declarations } from './declarations';
-import type { Dtype } from './dtype';
+import { bytesOf, type Dtype } from './dtype';
 import { findNotFinite, notFinite } from './finite';
+import { Pacer, type Pause } from './pacer';
 import { fanIn, SeededNormals } from './seeded';
 
 /** A weight as a checkpoint holds it. */
@@ -17,10 +18,17 @@ export interface StoredWeight {
   readonly bytes: Uint8Array;
 }
 
+export interface MakeOptions {
+  /** Whether the embedding serves as the language model's head too. */
+  readonly head: boolean;
+  /** To be awaited between steps of long work. What it throws ends the filling; a factory frees what it has begun. */
+  readonly pause: Pause;
+}
+
 /** Makes what layers compute with, in the layout and precision that a backend is fast at. `lib/backend` has one for each backend. */
 export interface TensorFactory {
-  matrix(name: string, inDim: number, outDim: number, weight: StoredWeight): Matrix;
-  embedding(name: string, rows: number, dim: number, weight: StoredWeight): Embedding;
+  matrix(name: string, inDim: number, outDim: number, weight: StoredWeight, options: MakeOptions): Matrix | Promise<Matrix>;
+  embedding(name: string, rows: number, dim: number, weight: StoredWeight, options: MakeOptions): Embedding | Promise<Embedding>;
   tensor(name: string, shape: readonly number[], weight: StoredWeight): tf.Tensor;
   /**
    * Called before anything is read, with everything that will be made.
@@ -57,9 +65,6 @@ export interface ParameterSource {
   dispose(): void;
 }
 
-/** Milliseconds of uninterrupted work after which timers, sockets and an AbortSignal get their turn. */
-const PATIENCE = 50;
-
 /**
  * Parameters from a checkpoint, which stays open and belongs to the caller (it can be closed after `fill`).
  *
@@ -76,10 +81,9 @@ export function checkpointSource(checkpoint: Checkpoint, factory: TensorFactory)
     },
     async fill(options: FillOptions = {}): Promise<void> {
       const { steps, totalBytes } = plan();
-      await fillAll(declarations, factory, steps, totalBytes, options, async ({ declaration, stored, dtype }) => {
+      await fillAll(declarations, factory, steps, totalBytes, options, async ({ declaration, stored, dtype }, pause) => {
         const bytes = await checkpoint.bytes(stored, options.signal);
-        const damage = options.checkFinite ? findNotFinite({ name: stored, dtype }, bytes) : undefined;
-        if (damage !== undefined) throw notFinite(checkpoint.name, [damage]);
+        if (options.checkFinite) await checkFinite({ name: stored, dtype }, bytes, checkpoint.name, pause);
         return { name: declaration.name, dtype, shape: declaration.shape, bytes };
       });
     },
@@ -104,12 +108,24 @@ export function seedSource(seed: number, factory: TensorFactory): ParameterSourc
     async fill(options: FillOptions = {}): Promise<void> {
       const steps = declarations.all.map((declaration) => ({ declaration, byteLength: elements(declaration) * 4 }));
       const totalBytes = steps.reduce((sum, step) => sum + step.byteLength, 0);
-      await fillAll(declarations, factory, steps, totalBytes, options, async ({ declaration }) => seeded(seed, declaration));
+      await fillAll(declarations, factory, steps, totalBytes, options, ({ declaration }, pause) => seeded(seed, declaration, pause));
     },
     dispose(): void {
       declarations.dispose();
     },
   };
+}
+
+/** Bytes looked at between two pauses: about 10 ms. A multiple of every element's size. */
+const CHECKED_STEP = 2 ** 24;
+
+/** @throws CheckpointError `NOT_FINITE` */
+async function checkFinite(tensor: { readonly name: string; readonly dtype: Dtype }, bytes: Uint8Array, where: string, pause: Pause): Promise<void> {
+  for (let start = 0; start < bytes.length; start += CHECKED_STEP) {
+    const damage = findNotFinite(tensor, bytes.subarray(start, start + CHECKED_STEP), start / bytesOf(tensor.dtype));
+    if (damage !== undefined) throw notFinite(where, [damage]);
+    await pause();
+  }
 }
 
 async function fillAll<S extends { readonly declaration: Declaration; readonly byteLength: number }>(
@@ -118,23 +134,19 @@ async function fillAll<S extends { readonly declaration: Declaration; readonly b
   steps: readonly S[],
   totalBytes: number,
   { progress, signal }: FillOptions,
-  weightOf: (step: S) => Promise<StoredWeight>,
+  weightOf: (step: S, pause: Pause) => Promise<StoredWeight>,
 ): Promise<void> {
   declarations.checkEmpty();
   factory.checkCapacity?.(declarations.all);
   let bytes = 0;
-  let paused = performance.now();
+  const { pause } = new Pacer(signal);
   try {
     signal?.throwIfAborted();
     for (const step of steps) {
-      make(declarations, factory, step.declaration, await weightOf(step));
+      await make(declarations, factory, step.declaration, await weightOf(step, pause), pause);
       bytes += step.byteLength;
       progress?.({ name: step.declaration.name, bytes, totalBytes });
-      if (performance.now() - paused > PATIENCE) {
-        await new Promise((resolve) => setTimeout(resolve, 0));
-        paused = performance.now();
-      }
-      signal?.throwIfAborted();
+      await pause();
     }
     declarations.markFilled();
   } catch (error) {
@@ -143,24 +155,32 @@ async function fillAll<S extends { readonly declaration: Declaration; readonly b
   }
 }
 
-function make(declarations: Declarations, factory: TensorFactory, declaration: Declaration, weight: StoredWeight): void {
-  const { kind, name, shape } = declaration;
+async function make(declarations: Declarations, factory: TensorFactory, declaration: Declaration, weight: StoredWeight, pause: Pause): Promise<void> {
+  const { kind, name, shape, head = false } = declaration;
   const [rows, columns] = shape as readonly [number, number];
   if (kind === 'tensor') declarations.put(kind, name, factory.tensor(name, shape, weight));
-  else if (kind === 'matrix') declarations.put(kind, name, factory.matrix(name, columns, rows, weight));
-  else declarations.put(kind, name, factory.embedding(name, rows, columns, weight));
+  else if (kind === 'matrix') declarations.put(kind, name, await factory.matrix(name, columns, rows, weight, { head, pause }));
+  else declarations.put(kind, name, await factory.embedding(name, rows, columns, weight, { head, pause }));
 }
 
 function elements({ shape }: Declaration): number {
   return shape.reduce((product, size) => product * size, 1);
 }
 
-function seeded(seed: number, declaration: Declaration): StoredWeight {
+/** Normal numbers made between two pauses: about 10 ms. Even, because they are made in pairs. */
+const SEEDED_STEP = 2 ** 21;
+
+async function seeded(seed: number, declaration: Declaration, pause: Pause): Promise<StoredWeight> {
   const { name, shape } = declaration;
   const values = new Float32Array(elements(declaration));
   const normals = new SeededNormals(seed, name);
-  if (name.endsWith('bias')) normals.fill(values, 0.02);
-  else if (declaration.kind === 'tensor' && shape.length === 1 && /norm\d*\.weight$/.test(name)) values.fill(1);
-  else normals.fill(values, 1 / Math.sqrt(fanIn(shape)));
+  const bias = name.endsWith('bias');
+  const ones = !bias && declaration.kind === 'tensor' && shape.length === 1 && /norm\d*\.weight$/.test(name);
+  for (let start = 0; start < values.length; start += SEEDED_STEP) {
+    const some = values.subarray(start, start + SEEDED_STEP);
+    if (ones) some.fill(1);
+    else normals.fill(some, bias ? 0.02 : 1 / Math.sqrt(fanIn(shape)));
+    await pause();
+  }
   return { name, dtype: 'F32', shape, bytes: new Uint8Array(values.buffer) };
 }
