@@ -58,7 +58,10 @@ function readWeightMap(cursor: JsonCursor, weightMap: Map<string, string>, where
   eachMember(cursor, (tensor) => {
     if (weightMap.has(tensor)) throw new CheckpointError('DUPLICATE_KEY', `${where}: weight_map has ${quoted(tensor)} twice. Get the file again.`);
     if (cursor.kind() !== 'string') {
-      throw new CheckpointError('WEIGHT_MAP_MISSING', `${where}: weight_map[${quoted(tensor)}] is ${cursor.describe()}; it must be a file name.`);
+      throw new CheckpointError(
+        'WEIGHT_MAP_MISSING',
+        `${where}: weight_map[${quoted(tensor)}] is ${cursor.describe()}; it must be a file name. Get the file again.`,
+      );
     }
     weightMap.set(tensor, safePath(cursor.string(), where));
   });

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import { ERROR_CODES } from '../../layers/error_codes';
-import { type ErrorCode, VisPrunerError } from '../../lib/index';
+import { type ErrorCode, readSafetensors, VisPrunerError, writeSafetensors } from '../../lib/index';
 import { KINDS, type Kind } from './kinds';
 
 /** A bad input, given as a user would give it, and the error that says so. */
@@ -18,31 +18,10 @@ export interface Refusal {
   readonly tells: readonly (string | RegExp)[];
 }
 
+const VERBS =
+  'add ask change check choose convert correct delete dispose do\\snot encode fetch get give keep leave load look lower make name or\\swrite prepare read remove run save scale shorten start use wait write';
 /** Every message has a sentence or clause that begins with what to do. */
-const ADVICE = new RegExp(
-  `[.:;,)] (?:${[
-    ...[
-      'add',
-      'ask',
-      'check',
-      'choose',
-      'convert',
-      'correct',
-      'delete',
-      'dispose',
-      'encode',
-      'fetch',
-      'get',
-      'give',
-      'keep',
-      'leave',
-      'load',
-      'look',
-    ],
-    ...['lower', 'make', 'name', 'or write', 'prepare', 'read', 'remove', 'run', 'save', 'scale', 'shorten', 'start', 'use', 'wait', 'write'],
-  ].join('|')})\\b`,
-  'i',
-);
+const ADVICE = new RegExp(`[.:;,)] (?:${VERBS.replaceAll(' ', '|')})\\b`, 'i');
 
 /** A test a row: the error's class and code, what its message tells and advises, and that neither a tensor nor a file is left open. */
 export function refuses(rows: readonly Refusal[]): void {
@@ -107,10 +86,31 @@ export async function copyOf(directory: string, change: (copy: string) => Promis
 }
 
 /** Changes a JSON file: its object is handed over and may be written to. */
-export async function changeJson(path: string, change: (json: Record<string, never>) => void): Promise<void> {
-  const json = JSON.parse(await readFile(path, 'utf8')) as Record<string, never>;
+export async function changeJson<T extends object>(path: string, change: (json: T) => void): Promise<void> {
+  const json = JSON.parse(await readFile(path, 'utf8')) as T;
   change(json);
   await writeFile(path, JSON.stringify(json));
+}
+
+/** Reads a safetensors file, lets its tensors be changed, and writes it again. */
+export async function changeTensors(path: string, change: (tensors: Map<string, Stored>) => void): Promise<void> {
+  const file = await readSafetensors(path);
+  const tensors = new Map<string, Stored>();
+  for (const name of file.names) {
+    const { dtype, shape } = file.info(name);
+    tensors.set(name, { dtype, shape, bytes: await file.bytes(name) });
+  }
+  const { metadata } = file;
+  await file.close();
+  change(tensors);
+  await writeSafetensors(path, tensors, metadata);
+}
+
+/** A tensor as it lies in a file. */
+export interface Stored {
+  readonly dtype: string;
+  readonly shape: readonly number[];
+  readonly bytes: Uint8Array;
 }
 
 /** A safetensors file from a header's text, so many bytes of data, and (where it lies) a length. */
