@@ -27,7 +27,7 @@ export interface PageRules {
  * @throws RequestError `HOST_REFUSED`, `ORIGIN_REFUSED`
  */
 export function checkPage(request: Request, { loopback, origins }: PageRules): void {
-  const host = request.headers.get('host') ?? '';
+  const host = request.headers.get('host') ?? new URL(request.url).host; // none where the server is mounted in another
   if (loopback && !isLoopback(hostname(host))) {
     throw new RequestError(
       'HOST_REFUSED',
