@@ -68,7 +68,7 @@ export function parseHeader(bytes: Uint8Array, fileSize: number, file: string): 
   const dataStart = PREFIX + bytes.byteLength;
   const cursor = new JsonCursor(decode(bytes, file));
   const metadata: ReadonlyMap<string, string>[] = [];
-  const tensors = new Map<string, TensorInfo>();
+  const entries = new Map<string, Entry>();
   try {
     if (cursor.kind() !== 'object') {
       throw new CheckpointError('HEADER_NOT_OBJECT', `${file}: the header is ${cursor.describe()}; it must be a JSON object. ${AGAIN}`);
@@ -78,8 +78,8 @@ export function parseHeader(bytes: Uint8Array, fileSize: number, file: string): 
         if (metadata.length > 0) throw duplicate(file, 'the header', name);
         metadata.push(readMetadata(cursor, file));
       } else {
-        if (tensors.has(name)) throw duplicate(file, 'the header', name);
-        tensors.set(name, readEntry(name, cursor, dataStart, file));
+        if (entries.has(name)) throw duplicate(file, 'the header', name);
+        entries.set(name, readEntry(name, cursor, file));
       }
     });
     cursor.end();
@@ -89,7 +89,8 @@ export function parseHeader(bytes: Uint8Array, fileSize: number, file: string): 
       cause,
     });
   }
-  const sorted = [...tensors.values()].sort((a, b) => a.offset - b.offset || a.byteLength - b.byteLength);
+  const tensors = Array.from(entries, ([name, entry]) => checkEntry(name, entry, dataStart, file));
+  const sorted = tensors.sort((a, b) => a.offset - b.offset || a.byteLength - b.byteLength);
   checkLayout(sorted, dataStart, fileSize, file);
   return { metadata: metadata[0] ?? new Map(), tensors: sorted };
 }
@@ -125,7 +126,8 @@ function readMetadata(cursor: JsonCursor, file: string): ReadonlyMap<string, str
   return metadata;
 }
 
-function readEntry(name: string, cursor: JsonCursor, dataStart: number, file: string): TensorInfo {
+/** What an entry says, of the right types; whether it can be true is asked when the whole header is known to be readable. */
+function readEntry(name: string, cursor: JsonCursor, file: string): Entry {
   const where = `${file}: tensor ${quoted(name)}`;
   if (cursor.kind() !== 'object') {
     throw new CheckpointError(
@@ -144,22 +146,23 @@ function readEntry(name: string, cursor: JsonCursor, dataStart: number, file: st
   for (const key of ['dtype', 'shape', 'data_offsets'] as const) {
     if (entry[key] === undefined) throw new CheckpointError('ENTRY_FIELD_MISSING', `${where}: its entry has no "${key}". ${AGAIN}`);
   }
-  return checkEntry(name, entry as Entry, dataStart, where);
-}
-
-function checkEntry(name: string, { dtype, shape, data_offsets: offsets }: Entry, dataStart: number, where: string): TensorInfo {
-  const bits = bitsOf(dtype);
-  if (bits === undefined)
+  const { dtype, data_offsets: offsets } = entry as Entry;
+  if (bitsOf(dtype) === undefined)
     throw new CheckpointError('UNKNOWN_DTYPE', `${where}: dtype ${quoted(dtype)} is none of the safetensors format's. ${AGAIN}`);
-  const [begin, end] = offsets;
-  if (offsets.length !== 2 || begin === undefined || end === undefined) {
+  if (offsets.length !== 2) {
     throw new CheckpointError('BAD_OFFSETS', `${where}: data_offsets has ${offsets.length} numbers; it must have 2, begin and end. ${AGAIN}`);
   }
+  return entry as Entry;
+}
+
+function checkEntry(name: string, { dtype, shape, data_offsets }: Entry, dataStart: number, file: string): TensorInfo {
+  const where = `${file}: tensor ${quoted(name)}`;
+  const [begin, end] = data_offsets as readonly [Count, Count];
   safe(begin, 'BAD_OFFSETS', `${where}: offset`);
   safe(end, 'BAD_OFFSETS', `${where}: offset`);
   if (end < begin)
     throw new CheckpointError('BAD_OFFSETS', `${where}: data_offsets are reversed: it ends at ${end} and begins at ${begin}. ${AGAIN}`);
-  const size = byteSize(shape, bits, where);
+  const size = byteSize(shape, bitsOf(dtype) as number, where);
   if (size !== end - begin) {
     throw new CheckpointError(
       'SIZE_MISMATCH',
