@@ -451,7 +451,7 @@ export const BACKEND_CODES = {
   },
   LOGITS_NOT_FINITE: {
     cause: 'The logits of the model hold NaN or infinity.',
-    remedy: 'Its weights are damaged, or numbers overflowed in this precision: load with dtype "float32".',
+    remedy: 'Its weights are damaged, or numbers overflowed: "vispruner inspect --check-finite" finds damage.',
   },
   NATIVE_INSTALL: {
     cause: 'The native backend could not be built, for the reason given.',

@@ -143,7 +143,7 @@ export function parseConfig(json: unknown, file = 'config.json'): ModelConfig {
   if (head.model_type !== 'llava') {
     throw new ConfigError(
       'UNSUPPORTED_MODEL',
-      `${file}: model_type is ${JSON.stringify(head.model_type ?? null)}; supported are "llava" and "llama".`,
+      `${file}: model_type is ${JSON.stringify(head.model_type ?? null)}; supported are "llava" and "llama". Use a checkpoint of one of these.`,
     );
   }
   return parseLlava(json, file);
@@ -177,7 +177,10 @@ function parseLlava(json: unknown, file: string): VisionLanguageConfig {
 function parseLlama(json: unknown, file: string, prefix: string): LlamaConfig {
   const fields = parseFields(llamaFields, json, file, prefix);
   if ((fields.model_type ?? 'llama') !== 'llama') {
-    throw new ConfigError('UNSUPPORTED_MODEL', `${file}: ${prefix}model_type is "${fields.model_type}"; the supported decoder is "llama".`);
+    throw new ConfigError(
+      'UNSUPPORTED_MODEL',
+      `${file}: ${prefix}model_type is "${fields.model_type}"; the supported decoder is "llama". Use a checkpoint with it.`,
+    );
   }
   const heads = fields.num_attention_heads ?? 32;
   const width = fields.hidden_size ?? 4096;
@@ -186,14 +189,14 @@ function parseLlama(json: unknown, file: string, prefix: string): LlamaConfig {
   if (heads % keyValueHeads !== 0) {
     throw new ConfigError(
       'KEY_VALUE_HEADS',
-      `${file}: ${prefix}num_key_value_heads (${keyValueHeads}) does not divide num_attention_heads (${heads}): query heads can't share keys evenly.`,
+      `${file}: ${prefix}num_key_value_heads (${keyValueHeads}) does not divide num_attention_heads (${heads}): query heads can't share keys evenly. Correct one of them.`,
     );
   }
   const headDim = fields.head_dim ?? width / heads;
   if (headDim % 2 !== 0) {
     throw new ConfigError(
       'ODD_HEAD_DIM',
-      `${file}: ${prefix}head_dim is ${headDim}; the rotary embedding turns pairs of dimensions and needs an even one.`,
+      `${file}: ${prefix}head_dim is ${headDim}; the rotary embedding turns pairs of dimensions and needs an even one. Correct it, or hidden_size and the heads.`,
     );
   }
   const context = fields.max_position_embeddings ?? 2048;
@@ -224,7 +227,7 @@ function parseVision(json: unknown, file: string): ClipVisionConfig {
   if ((fields.model_type ?? 'clip_vision_model') !== 'clip_vision_model') {
     throw new ConfigError(
       'UNSUPPORTED_MODEL',
-      `${file}: vision_config.model_type is "${fields.model_type}"; the supported encoder is "clip_vision_model".`,
+      `${file}: vision_config.model_type is "${fields.model_type}"; the supported encoder is "clip_vision_model". Use a checkpoint with it.`,
     );
   }
   const heads = fields.num_attention_heads ?? 12;
@@ -235,7 +238,7 @@ function parseVision(json: unknown, file: string): ClipVisionConfig {
   if (image % patch !== 0) {
     throw new ConfigError(
       'PATCHES_DO_NOT_DIVIDE',
-      `${file}: vision_config.image_size (${image}) is not a multiple of patch_size (${patch}): pixels at the edge would belong to no patch.`,
+      `${file}: vision_config.image_size (${image}) is not a multiple of patch_size (${patch}): pixels at the edge would belong to no patch. Correct one of them.`,
     );
   }
   return {
@@ -257,31 +260,37 @@ function headsDivide(width: number, heads: number, file: string, prefix: string)
   if (width % heads === 0) return;
   throw new ConfigError(
     'HEADS_DO_NOT_DIVIDE',
-    `${file}: ${prefix}hidden_size (${width}) is not a multiple of ${prefix}num_attention_heads (${heads}).`,
+    `${file}: ${prefix}hidden_size (${width}) is not a multiple of ${prefix}num_attention_heads (${heads}). Correct one of them.`,
   );
 }
 
 function knownActivation(name: string, file: string, field: string): string {
   if (ACTIVATION_NAMES.includes(name)) return name;
-  throw new ConfigError('UNKNOWN_ACTIVATION', `${file}: ${field} is "${name}". Known: ${ACTIVATION_NAMES.join(', ')}.`);
+  throw new ConfigError(
+    'UNKNOWN_ACTIVATION',
+    `${file}: ${field} is "${name}". Known: ${ACTIVATION_NAMES.join(', ')}. Use a checkpoint with one of these.`,
+  );
 }
 
 function squareSide(size: number | readonly [number, number], field: string, file: string): number {
   const [height, width] = typeof size === 'number' ? [size, size] : size;
   if (height === width) return height;
-  throw new ConfigError('UNSUPPORTED_CONFIG', `${file}: vision_config.${field} is [${height}, ${width}]; only square ones are supported.`);
+  throw new ConfigError(
+    'UNSUPPORTED_CONFIG',
+    `${file}: vision_config.${field} is [${height}, ${width}]; only square ones are supported. Use another checkpoint.`,
+  );
 }
 
 function featureLayer(layer: number | readonly number[], blocks: number, file: string): number {
   if (typeof layer !== 'number') {
     throw new ConfigError(
       'UNSUPPORTED_CONFIG',
-      `${file}: vision_feature_layer is [${layer.join(', ')}]; features of several layers are not supported.`,
+      `${file}: vision_feature_layer is [${layer.join(', ')}]; features of several layers are not supported. Use another checkpoint.`,
     );
   }
   if (layer >= -blocks - 1 && layer <= blocks) return layer;
   throw new ConfigError(
     'FEATURE_LAYER',
-    `${file}: vision_feature_layer is ${layer}, but the encoder has ${blocks} blocks: it must lie between ${-blocks - 1} and ${blocks} (0 is the embeddings).`,
+    `${file}: vision_feature_layer is ${layer}, but the encoder has ${blocks} blocks: it must lie between ${-blocks - 1} and ${blocks} (0 is the embeddings). Correct it.`,
   );
 }

@@ -1,6 +1,6 @@
 import { type ByteDirectory, readJson, readJsonIfPresent, urlDirectory } from '../weights/byte_directory';
 import { openDirectory } from '../weights/byte_directory_node';
-import { openCheckpoint } from '../weights/checkpoint';
+import { checkFinished, openCheckpoint } from '../weights/checkpoint';
 import { verifyChecksums } from '../weights/checksums';
 import { findModel } from '../weights/hub_cache_node';
 import { checkOptionNames, type OptionNames } from '../weights/option_names';
@@ -43,6 +43,7 @@ export async function loadModel(where: string | ByteDirectory, options: LoadOpti
   checkOptionNames(options, LOAD_OPTIONS, 'loadModel');
   const { signal } = options;
   const directory = typeof where === 'string' ? await openWhere(where) : where;
+  await checkFinished(directory, signal);
   if (options.verify) await verifyChecksums(directory, { signal });
   const file = (name: string) => `${directory.name}/${name}`;
   const config = parseConfig(await readJson(directory, 'config.json', signal), file('config.json'));

@@ -39,7 +39,7 @@ export function checkLogits(logits: Float32Array, place: number): void {
   if (drawable(logits)) return;
   throw new BackendError(
     'LOGITS_NOT_FINITE',
-    `The model's logits of token ${place + 1} hold NaN or infinity: its weights are damaged, or numbers overflowed in this precision. Try dtype "float32".`,
+    `The model's logits of token ${place + 1} hold NaN or infinity: its weights are damaged, or numbers overflowed. Look for damage with vispruner inspect --check-finite, and at the image's pixels.`,
   );
 }
 

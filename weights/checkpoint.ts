@@ -82,17 +82,18 @@ export class Checkpoint {
  * `TENSOR_NOT_IN_INDEX`, `TENSOR_IN_TWO_SHARDS`; what `openSafetensors` throws
  */
 export async function openCheckpoint(directory: ByteDirectory, signal?: AbortSignal): Promise<Checkpoint> {
-  if (await directory.has(UNFINISHED_MARK, signal)) {
-    throw new CheckpointError(
-      'CONVERSION_UNFINISHED',
-      `${directory.name}: a conversion into it did not end. Delete the directory and convert again.`,
-    );
-  }
+  await checkFinished(directory, signal);
   if (await directory.has(SINGLE_FILE, signal)) {
     return new Checkpoint(directory.name, [await openSafetensors(await directory.open(SINGLE_FILE, signal), signal)]);
   }
   if (await directory.has(INDEX_FILE, signal)) return openShards(directory, signal);
   throw await noWeights(directory, signal);
+}
+
+/** @throws CheckpointError `CONVERSION_UNFINISHED` for what a conversion left that was killed, whatever files it has */
+export async function checkFinished(directory: ByteDirectory, signal?: AbortSignal): Promise<void> {
+  if (!(await directory.has(UNFINISHED_MARK, signal))) return;
+  throw new CheckpointError('CONVERSION_UNFINISHED', `${directory.name}: a conversion into it did not end. Delete the directory and convert again.`);
 }
 
 /** Names of the files that hold the weights of a directory. @throws CheckpointError `NO_WEIGHTS` and what reading an index throws */

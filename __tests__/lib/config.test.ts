@@ -185,7 +185,7 @@ describe('a contradiction is named', () => {
     [
       'an image token outside of the vocabulary',
       { ...tiny, image_token_index: 96 },
-      'IMAGE_TOKEN: config.json: image_token_index is 96, but text_config.vocab_size is 96',
+      'IMAGE_TOKEN_RANGE: config.json: image_token_index is 96, but text_config.vocab_size is 96',
     ],
   ])('%s', (_what, json, expected) => {
     expect(problem(json)).toContain(expected);

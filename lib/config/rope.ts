@@ -40,13 +40,19 @@ export function parseRope(json: unknown, maxPositions: number, file: string, pre
   const scaling = parseFields(scalingFields, (old ? fields.rope_scaling : fields.rope_parameters) ?? {}, file, `${where}.`);
   const rotated = scaling.partial_rotary_factor ?? fields.partial_rotary_factor ?? 1;
   if (rotated !== 1)
-    throw new ConfigError('UNSUPPORTED_ROPE', `${file}: partial_rotary_factor is ${rotated}; only heads that are turned whole are supported.`);
+    throw new ConfigError(
+      'UNSUPPORTED_ROPE',
+      `${file}: partial_rotary_factor is ${rotated}; only heads that are turned whole are supported. Use another checkpoint.`,
+    );
   const rope_type = scaling.rope_type ?? scaling.type ?? 'default';
   const rope_theta = scaling.rope_theta ?? fields.rope_theta ?? 10000;
   const needed = (field: 'factor' | 'low_freq_factor' | 'high_freq_factor'): number => {
     const value = scaling[field];
     if (typeof value === 'number') return value;
-    throw new ConfigError('CONFIG_FIELD', `${file}: ${where} is of type "${rope_type}" and has no "${field}", for which there is no default.`);
+    throw new ConfigError(
+      'CONFIG_FIELD',
+      `${file}: ${where} is of type "${rope_type}" and has no "${field}", for which there is no default. Give it.`,
+    );
   };
   switch (rope_type) {
     case 'default':
@@ -58,13 +64,16 @@ export function parseRope(json: unknown, maxPositions: number, file: string, pre
       if (high_freq_factor <= low_freq_factor) {
         throw new ConfigError(
           'CONFIG_FIELD',
-          `${file}: ${where} has high_freq_factor ${high_freq_factor}, which must be above low_freq_factor ${low_freq_factor}.`,
+          `${file}: ${where} has high_freq_factor ${high_freq_factor}, which must be above low_freq_factor ${low_freq_factor}. Correct one of them.`,
         );
       }
       const original_max_position_embeddings = fields.original_max_position_embeddings ?? scaling.original_max_position_embeddings ?? maxPositions;
       return { rope_type, rope_theta, factor: needed('factor'), low_freq_factor, high_freq_factor, original_max_position_embeddings };
     }
     default:
-      throw new ConfigError('UNSUPPORTED_ROPE', `${file}: ${where} is of type "${rope_type}"; supported are default, linear and llama3.`);
+      throw new ConfigError(
+        'UNSUPPORTED_ROPE',
+        `${file}: ${where} is of type "${rope_type}"; supported are default, linear and llama3. Use a checkpoint with one of these.`,
+      );
   }
 }
