@@ -304,6 +304,21 @@ describe('closing', () => {
     expect(await closing).toBe(true);
   });
 
+  it('does not wait for a request that has not arrived whole', async () => {
+    const own = await startServer(model);
+    const socket = connect(own.at.port, own.at.host);
+    let text = '';
+    socket.on('data', (chunk) => {
+      text += chunk.toString();
+    });
+    socket.write('POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"mod');
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    const begun = performance.now();
+    expect(await own.server.close()).toBe(true);
+    expect(performance.now() - begun).toBeLessThan(2000);
+    expect(text).toMatch(/^HTTP\/1\.1 503.*SERVER_ENDING/s);
+  });
+
   it('cuts an answer off that takes longer than it was given', async () => {
     const own = await startServer(model);
     const running = own.client().chat.completions.create(slow);

@@ -39,7 +39,8 @@ interface Turn {
 /** `POST /v1/chat/completions` */
 export class Completions {
   private readonly jobs = new Set<AbortController>();
-  private reading = 0;
+  /** Those whose body, or images, have not arrived. */
+  private readonly reading = new Set<AbortController>();
 
   constructor(
     private readonly answerer: Answerer,
@@ -50,6 +51,11 @@ export class Completions {
   /** Requests that are being read, wait, or are answered. */
   get active(): number {
     return this.jobs.size;
+  }
+
+  /** Cuts those off that have not arrived whole. */
+  abortReading(reason: RequestError): void {
+    for (const job of this.reading) job.abort(reason);
   }
 
   /** Cuts all of them off. */
@@ -66,7 +72,7 @@ export class Completions {
     this.jobs.add(job);
     record.asks();
     try {
-      const asked = await this.read(request, job.signal);
+      const asked = await this.read(request, job);
       const arrived = performance.now();
       const leave = await this.queue.enter(job.signal);
       record.turn((performance.now() - arrived) / 1000);
@@ -81,18 +87,18 @@ export class Completions {
     }
   }
 
-  private async read(request: Request, signal: AbortSignal): Promise<Asked> {
+  private async read(request: Request, job: AbortController): Promise<Asked> {
     if (!/^application\/json\s*(;|$)/i.test(request.headers.get('content-type') ?? '')) {
       throw new RequestError('CONTENT_TYPE', 'The body must be JSON and say so. Send the header "Content-Type: application/json".');
     }
     this.queue.checkRoom();
     const { name, maxBodyBytes, maxImages, maxReading, fetchImage } = this.options;
-    if (this.reading >= maxReading) {
-      throw new RequestError('QUEUE_FULL', `${this.reading} requests are being read already, the most at once. Try again.`, { retryAfter: 1 });
+    if (this.reading.size >= maxReading) {
+      throw new RequestError('QUEUE_FULL', `${this.reading.size} requests are being read already, the most at once. Try again.`, { retryAfter: 1 });
     }
-    this.reading++;
+    this.reading.add(job);
     try {
-      const parsed = parseRequest(await readBody(request, maxBodyBytes));
+      const parsed = parseRequest(await readBody(request, maxBodyBytes, job.signal));
       if (parsed.model !== name) {
         throw new RequestError('MODEL_UNKNOWN', `There is no model ${JSON.stringify(parsed.model.slice(0, 100))} here. This server has "${name}".`, {
           param: 'model',
@@ -108,9 +114,9 @@ export class Completions {
         );
       }
       this.answerer.check(parsed);
-      return { request: { ...parsed, images: [] }, files: await imageBytes(parsed.images, fetchImage, signal) };
+      return { request: { ...parsed, images: [] }, files: await imageBytes(parsed.images, fetchImage, job.signal) };
     } finally {
-      this.reading--;
+      this.reading.delete(job);
     }
   }
 

@@ -2,6 +2,7 @@ import { lookup as systemLookup } from 'node:dns/promises';
 import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import { isIP, type LookupFunction } from 'node:net';
+import { abortable } from './abortable';
 import { isPublicAddress } from './addresses';
 import { RequestError } from './errors';
 
@@ -97,16 +98,6 @@ async function allowedAddress(url: URL, { allows = isPublicAddress, resolve = re
 
 async function resolveAll(name: string): Promise<readonly string[]> {
   return (await systemLookup(name, { all: true })).map(({ address }) => address);
-}
-
-/** A system's resolver can't be stopped, but need not be waited for. */
-function abortable<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const stop = () => reject(signal.reason);
-    if (signal.aborted) return stop();
-    signal.addEventListener('abort', stop, { once: true });
-    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', stop));
-  });
 }
 
 function connect(url: URL, address: string, signal: AbortSignal): Promise<IncomingMessage> {

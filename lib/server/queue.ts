@@ -97,7 +97,8 @@ export class TurnQueue {
   }
 }
 
-function ending(): RequestError {
+/** For whoever comes when the server is ending. */
+export function ending(): RequestError {
   return new RequestError('SERVER_ENDING', 'This server is ending and takes no more requests. Ask another one, or this one once it is back.', {
     retryAfter: 5,
   });

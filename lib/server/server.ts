@@ -9,7 +9,7 @@ import { Completions } from './completions';
 import { RequestError, ServerError } from './errors';
 import { Metrics } from './metrics';
 import { checkedOptions, type ServerOptions } from './options';
-import { TurnQueue } from './queue';
+import { ending, TurnQueue } from './queue';
 
 /** Bodies are read at once as many as may wait, and a few more where few may. */
 const LEAST_READING = 8;
@@ -61,6 +61,7 @@ export function createServer(model: VisionLanguageModel, options: ServerOptions)
     fetch: async (request) => app.fetch(request),
     async close(graceMs = 30_000) {
       queue.close();
+      completions.abortReading(ending());
       const closed = server.listening ? new Promise<void>((resolve) => server.close(() => resolve())) : Promise.resolve();
       const deadline = performance.now() + graceMs;
       while (completions.active > 0 && performance.now() < deadline) await pause();
