@@ -21,12 +21,13 @@ function oldTypeScript() {
 }
 
 const ts = oldTypeScript();
-const entry = path.resolve('dist/types/lib/index.d.ts');
-if (!ts.sys.fileExists(entry)) {
-  console.error(`${entry} is not there. Run "npm run build" first.`);
+const entries = ['index.d.ts', 'server/index.d.ts'].map((file) => path.resolve('dist/types/lib', file));
+const missing = entries.find((file) => !ts.sys.fileExists(file));
+if (missing !== undefined) {
+  console.error(`${missing} is not there. Run "npm run build" first.`);
   process.exit(1);
 }
-const program = ts.createProgram([entry], {
+const program = ts.createProgram(entries, {
   target: ts.ScriptTarget.ES2020,
   module: ts.ModuleKind.CommonJS,
   moduleResolution: ts.ModuleResolutionKind.Node10,

@@ -40,8 +40,17 @@ try {
   );
   expect(run('node', ['same.mjs']).trim() === 'true', 'require and import in one process share one copy');
 
-  write('consumer.ts', "import { loadModel } from 'vispruner';\nexport const load: (directory: string) => Promise<unknown> = loadModel;\n");
+  write('server.cjs', "console.log(typeof require('vispruner/server').createServer);");
+  expect(run('node', ['server.cjs']).trim() === 'function', 'require of vispruner/server gives createServer');
+  write('server.mjs', "import { createServer } from 'vispruner/server'; console.log(typeof createServer);");
+  expect(run('node', ['server.mjs']).trim() === 'function', 'import of vispruner/server gives createServer');
+
+  write(
+    'consumer.ts',
+    "import { loadModel } from 'vispruner';\nimport { createServer, type ModelServer } from 'vispruner/server';\nexport const load: (directory: string) => Promise<unknown> = loadModel;\nexport const serve = async (name: string): Promise<ModelServer> => createServer(await loadModel(name), { name });\n",
+  );
   for (const resolution of [
+    ['commonjs', 'node10'],
     ['node16', 'node16'],
     ['es2022', 'bundler'],
   ]) {
