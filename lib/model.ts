@@ -157,7 +157,8 @@ export class VisionLanguageModel extends TokenModel {
     options: AskOptions,
   ): Promise<{ images: readonly PreparedImage[] | EncodedImages; count: number; close(): void }> {
     if (images instanceof EncodedImages) return { images, count: images.images.length, close() {} };
-    const prepared = await this.prepareAll(asList(images), options);
+    // No image is [], so that one that was lost on the way is not taken for none.
+    const prepared = await this.prepareAll(images === undefined ? [images] : asList(images), options);
     return { ...prepared, count: prepared.images.length };
   }
 
@@ -186,7 +187,7 @@ export class VisionLanguageModel extends TokenModel {
 }
 
 function isPrepared(image: ImageInput | PreparedImage): image is PreparedImage {
-  return typeof image === 'object' && 'pixelValues' in image;
+  return typeof image === 'object' && image !== null && 'pixelValues' in image;
 }
 
 function disposePrepared(images: readonly PreparedImage[]): void {

@@ -18,7 +18,7 @@ import {
   type Usage,
   usageOf,
 } from './generate';
-import { checkPixelValues } from './image/prepare';
+import { checkPixelForm, checkPixelValues } from './image/prepare';
 import type { PreparedImage } from './image/types';
 import type { EncodedRequest, Llava } from './llava';
 import { Pacer, Queue } from './pacer';
@@ -257,14 +257,18 @@ export class TokenModel {
   }
 
   private async encode(images: readonly PreparedImage[], pruners: readonly Pruner[], pacer: Pacer, tap?: Tap): Promise<EncodedImage[]> {
-    for (const [i, image] of images.entries()) {
-      if (image.pixelValues.isDisposed) throw new StateError('DISPOSED', `The pixels of image ${i} were disposed. Prepare the image again.`);
-      if (this.config.model_type !== 'llava') continue; // it will be refused for that
-      const { image_size: side } = this.config.vision_config;
-      await checkPixelValues(image.pixelValues, { width: side, height: side });
-    }
+    this.checkImages(images);
+    for (const { pixelValues } of images) await checkPixelValues(pixelValues);
     const needs = pruners.map((pruner) => pruner.needs(this.llava.encoder));
     return this.llava.encode(images, needs, { pacer, tap });
+  }
+
+  /** @throws StateError `DISPOSED`; ImageError `IMAGE_TENSOR` */
+  private checkImages(images: readonly PreparedImage[]): void {
+    for (const [i, image] of images.entries()) {
+      if (image.pixelValues.isDisposed) throw new StateError('DISPOSED', `The pixels of image ${i} were disposed. Prepare the image again.`);
+      if (this.config.model_type === 'llava') checkPixelForm(image, this.config.vision_config); // another model refuses images as such
+    }
   }
 
   private async encodeRequest(request: TokenRequest, pruner: Pruner, pacer: Pacer, tap?: Tap): Promise<Encoded> {
@@ -277,8 +281,10 @@ export class TokenModel {
     return { request: { inputIds, images, cache }, free: () => disposeEncoded(images) };
   }
 
-  /** Checks the context from shapes alone. */
+  /** Checks ids and images by their form, and from that the context. */
   private newTokenLimit({ inputIds, images }: TokenRequest, pruner: Pruner, asked: number | undefined): number {
+    checkedIds(inputIds, this.config.text_config.vocab_size);
+    if (!(images instanceof EncodedImages)) this.checkImages(images ?? []);
     const shapes =
       images instanceof EncodedImages
         ? images.images.map(({ grid, crops }) => ({ grid, crops: crops.length }))
@@ -304,11 +310,14 @@ interface Encoded {
 
 /** @throws PromptError `BAD_TOKEN_ID` */
 function checkedIds(ids: TokenRequest['inputIds'], vocabulary: number): Int32Array {
+  if (!Array.isArray(ids) && !ArrayBuffer.isView(ids)) {
+    throw new PromptError('BAD_TOKEN_ID', `inputIds is ${String(ids)}; give an array or an Int32Array of token ids.`);
+  }
   for (const [i, id] of ids.entries()) {
     if (!Number.isInteger(id) || id < 0 || id >= vocabulary) {
       throw new PromptError(
         'BAD_TOKEN_ID',
-        `inputIds[${i}] is ${id}; the vocabulary has whole ids from 0 to ${vocabulary - 1}. Is this another model's tokenizer?`,
+        `inputIds[${i}] is ${id}; the vocabulary has whole ids from 0 to ${vocabulary - 1}. Use the tokenizer of this model.`,
       );
     }
   }

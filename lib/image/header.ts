@@ -66,7 +66,10 @@ export function readImageHeader(bytes: Uint8Array, name: string): ImageHeader {
     );
   }
   if (size.width === 0 || size.height === 0) {
-    throw new ImageError('IMAGE_ZERO_SIDE', `${name} declares ${size.width} x ${size.height} pixels. An image needs at least one pixel each way.`);
+    throw new ImageError(
+      'IMAGE_ZERO_SIDE',
+      `${name} declares ${size.width} x ${size.height} pixels. Save it again with at least one pixel each way.`,
+    );
   }
   return { format, width: size.width, height: size.height };
 }

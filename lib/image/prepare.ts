@@ -93,21 +93,33 @@ export function patchRectangle(prepared: PreparedImage, crop: number, index: num
 }
 
 /**
- * Checks pixels that come from elsewhere before a model runs on them.
+ * Checks the form of an image that comes from elsewhere before a model counts its tokens.
  *
- * @param size what the vision tower takes
- * @throws {ImageError} `IMAGE_TENSOR` for a wrong rank, dtype or shape, `IMAGE_NAN` for a value that is not finite
+ * @param tower what the vision tower takes
+ * @throws {ImageError} `IMAGE_TENSOR` for a wrong rank, dtype or shape, or a grid that does not belong to it
  */
-export async function checkPixelValues(pixelValues: tf.Tensor, size: Size): Promise<void> {
-  const { shape, dtype } = pixelValues;
-  if (dtype !== 'float32' || shape.length !== 4 || shape[0] === 0 || shape[1] !== size.height || shape[2] !== size.width || shape[3] !== 3) {
+export function checkPixelForm(image: PreparedImage, tower: { readonly image_size: number; readonly patch_size: number }): void {
+  const { image_size: side, patch_size: patch } = tower;
+  const { shape, dtype } = image.pixelValues as tf.Tensor;
+  if (dtype !== 'float32' || shape.length !== 4 || shape[0] === 0 || shape[1] !== side || shape[2] !== side || shape[3] !== 3) {
     const hint =
-      shape.length === 4 && shape[1] === 3 ? ' It looks channels-first, as PyTorch has it: transpose it to [crops, H, W, 3].' : ' Use prepareImage.';
+      shape.length === 4 && shape[1] === 3 ? ' It looks channels-first, as PyTorch has it: transpose it to [crops, H, W, 3].' : ' Use prepareImages.';
     throw new ImageError(
       'IMAGE_TENSOR',
-      `pixelValues must be float32 of shape [crops, ${size.height}, ${size.width}, 3], and is ${dtype} of shape [${shape.join(', ')}].${hint}`,
+      `pixelValues must be float32 of shape [crops, ${side}, ${side}, 3], and is ${dtype} of shape [${shape.join(', ')}].${hint}`,
     );
   }
+  const patches = side / patch;
+  if (image.grid?.rows !== patches || image.grid.columns !== patches) {
+    throw new ImageError(
+      'IMAGE_TENSOR',
+      `The grid of an image is ${image.grid?.rows} x ${image.grid?.columns}, but ${side} x ${side} pixels have ${patches} x ${patches} patches of ${patch}. Use prepareImages.`,
+    );
+  }
+}
+
+/** @throws {ImageError} `IMAGE_NAN` for pixels that are not finite */
+export async function checkPixelValues(pixelValues: tf.Tensor): Promise<void> {
   const values = await pixelValues.data();
   const wrong = values.findIndex((value) => !Number.isFinite(value));
   if (wrong >= 0)

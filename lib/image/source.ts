@@ -25,7 +25,7 @@ export function isRgbImage(input: unknown): input is RgbImage {
 export function checkRgbImage(image: RgbImage): RgbImage {
   const { width, height, data } = image;
   if (!Number.isSafeInteger(width) || !Number.isSafeInteger(height) || width < 1 || height < 1) {
-    throw new ImageError('IMAGE_ZERO_SIDE', `An RgbImage is ${width} x ${height} pixels. Both sides must be whole numbers of at least 1.`);
+    throw new ImageError('IMAGE_ZERO_SIDE', `An RgbImage is ${width} x ${height} pixels. Give sides that are whole numbers of at least 1.`);
   }
   // Uint8ClampedArray (a canvas's RGBA) is refused: four channels read as three give noise, not an error.
   if (!(data instanceof Uint8Array) && Object.prototype.toString.call(data) !== '[object Uint8Array]') {

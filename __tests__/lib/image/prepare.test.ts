@@ -1,12 +1,12 @@
 import * as tf from '@tensorflow/tfjs';
 import { ConfigError } from '../../../layers/errors';
 import { decodeImage } from '../../../lib/image/decode_node';
-import { checkPixelValues, cropPixels, patchRectangle, prepareImage } from '../../../lib/image/prepare';
+import { cropPixels, patchRectangle, prepareImage } from '../../../lib/image/prepare';
 import { defaultPreprocessorConfig, parsePreprocessorConfig } from '../../../lib/image/preprocessor_config';
 import { type Filter, resize } from '../../../lib/image/resize';
 import type { RgbImage } from '../../../lib/image/types';
 import { finish } from '../../../lib/pacer';
-import { firstDifference, fromBase64, imageErrorOf, imageJson, imagePath, preprocessPath, readBytesOf } from './recorded';
+import { firstDifference, fromBase64, imageJson, imagePath, preprocessPath, readBytesOf } from './recorded';
 
 beforeAll(async () => {
   expect(await tf.setBackend('cpu')).toBe(true);
@@ -126,38 +126,6 @@ describe('where patches lie on the original', () => {
     expect(() => patchRectangle(prepared, 0, 16)).toThrow(/patch 16 of crop 0.*4 x 4/);
     expect(() => patchRectangle({ ...prepared, geometry: undefined }, 0, 0)).toThrow(/no crops with a known place/);
     prepared.pixelValues.dispose();
-  });
-});
-
-describe('pixel values from elsewhere', () => {
-  const size = { width: 4, height: 4 };
-  const check = async (tensor: tf.Tensor): Promise<string> => {
-    try {
-      return await imageErrorOf(checkPixelValues(tensor, size));
-    } finally {
-      tensor.dispose();
-    }
-  };
-
-  it('of a wrong rank, dtype, size or order', async () => {
-    expect(await check(tf.zeros([4, 4, 3]))).toMatch(/^IMAGE_TENSOR: .*\[crops, 4, 4, 3\], and is float32 of shape \[4, 4, 3\]/);
-    expect(await check(tf.zeros([1, 4, 4, 3], 'int32'))).toMatch(/^IMAGE_TENSOR: .*is int32/);
-    expect(await check(tf.zeros([1, 4, 5, 3]))).toMatch(/^IMAGE_TENSOR: .*\[1, 4, 5, 3\]/);
-    expect(await check(tf.zeros([1, 3, 4, 4]))).toMatch(/^IMAGE_TENSOR: .*channels-first/);
-  });
-
-  it('with NaN or infinity', async () => {
-    const values = new Float32Array(48);
-    values[17] = Number.NaN;
-    expect(await check(tf.tensor4d(values, [1, 4, 4, 3]))).toMatch(/^IMAGE_NAN: .*value 17 of 48 is NaN/);
-    values[17] = Number.NEGATIVE_INFINITY;
-    expect(await check(tf.tensor4d(values, [1, 4, 4, 3]))).toMatch(/^IMAGE_NAN: .*-Infinity/);
-  });
-
-  it('are accepted when they fit', async () => {
-    const tensor = tf.zeros([2, 4, 4, 3]);
-    await expect(checkPixelValues(tensor, size)).resolves.toBeUndefined();
-    tensor.dispose();
   });
 });
 
