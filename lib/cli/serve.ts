@@ -64,7 +64,7 @@ export function addServe(program: Command, context: CommandContext): void {
     .option('--cors <origin>', 'web pages of this origin may ask, "*" means any; may be given several times', append)
     .option('--grace <s>', 'seconds that the running answer has left when the server is ended', number, 30)
     .option('--quiet', 'no line for each request')
-    .option('--json', 'print the address on stdout, as one line of JSON')
+    .option('--json', 'print the address on stdout, as one line of JSON, and not on stderr')
     .action(async (flags: ServeFlags) => {
       const prune = pruneOptions(flags);
       createPruner(prune); // a wrong option is found before the model is loaded
@@ -79,8 +79,8 @@ export function addServe(program: Command, context: CommandContext): void {
         const log = quiet ? undefined : (line: string) => console.error(line);
         const server = createServer(model, { name, prune, host, ...limits, allowUrl, apiKey, cors, log });
         const { url } = await server.listen(flags.port);
-        console.error(`${name} is served at ${url}/v1 (${model.backend}); Ctrl-C ends it.`);
         if (flags.json) print(`${JSON.stringify({ url, model: name, backend: model.backend, pid: process.pid })}\n`, signal);
+        else console.error(`${name} is served at ${url}/v1 (${model.backend}); Ctrl-C ends it.`);
         await aborted(signal);
         if (!quiet) console.error('ending: no more requests are taken');
         const finished = await server.close(flags.grace * 1000);
