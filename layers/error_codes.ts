@@ -39,6 +39,14 @@ export const CHECKPOINT_CODES = {
     remedy: 'Serve the checkpoint from a host that answers range requests.',
   },
   READ_PAST_END: { cause: 'Bytes outside a file were asked for.', remedy: 'Keep offset and length inside the size of the source.' },
+  READ_TOO_LARGE: {
+    cause: 'One tensor is larger than the longest array of JavaScript, or than the memory that is left.',
+    remedy: 'Write the file again with smaller tensors, or close other programs.',
+  },
+  TEXT_TOO_LARGE: {
+    cause: 'A configuration, tokenizer or index has more than 268,435,456 bytes.',
+    remedy: 'It is another file than its name says: get it again.',
+  },
   // the header of a safetensors file
   BAD_DIMENSION: {
     cause: 'A dimension in a shape is not a whole number from 0 to 2^53 - 1.',
@@ -295,6 +303,7 @@ export const CONFIG_CODES = {
 } as const;
 
 export const IMAGE_CODES = {
+  ASPECT_INVALID: { cause: 'aspect is neither "crop" nor "pad".', remedy: 'Give one of them, or leave the option out.', use: true },
   IMAGE_DAMAGED: { cause: 'The file has the form of an image, but its content can not be decoded.', remedy: 'Save or download it again.' },
   IMAGE_DATA: {
     cause: 'What was given as an image is none: another type, or pixels of another number or type.',
@@ -343,6 +352,7 @@ export const PROMPT_CODES = {
     remedy: 'Give a value in the range that the message shows.',
     use: true,
   },
+  BAD_STOP: { cause: 'A stop string is empty, or no string.', remedy: 'Give strings of at least one character.', use: true },
   BAD_TOKEN_ID: { cause: 'An id of the prompt is none of the vocabulary.', remedy: "Use the model's own tokenizer.", use: true },
   CACHE_SHARED: { cause: 'Two requests of one batch have the same prompt cache.', remedy: 'Give each its own (fork()).', use: true },
   CHAT_TEMPLATE_REFUSED: {

@@ -1,9 +1,10 @@
+import type { OptionNames } from '../weights/option_names';
 import type { KeptPatches } from './encoded';
 import type { FinishReason, Timing, TokenOptions, Usage } from './generate';
 import type { Aspect } from './image/preprocessor_config';
 import type { ImageInput, PreparedImage } from './image/types';
 import type { PromptCache } from './prompt_cache';
-import type { EncodedImages, RunOptions } from './token_model';
+import { type EncodedImages, GENERATE_OPTIONS, type RunOptions } from './token_model';
 
 /** An image to be decoded, or one that is prepared or encoded already. */
 export type QuestionImages = ImageInput | PreparedImage | EncodedImages | readonly (ImageInput | PreparedImage)[];
@@ -16,6 +17,8 @@ export interface AskOptions extends RunOptions, TokenOptions {
   /** Goes on from what an earlier call left in it. Images are recognised only as the same `EncodedImages`; `chat()` sees to that by itself. */
   readonly cache?: PromptCache;
 }
+
+export const ASK_OPTIONS: OptionNames<AskOptions> = { ...GENERATE_OPTIONS, aspect: true, stop: true, cache: true };
 
 export interface Answer {
   readonly text: string;

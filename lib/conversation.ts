@@ -1,5 +1,6 @@
 import { StateError } from '../layers/errors';
-import { type Answer, type AskOptions, asList } from './answer';
+import { checkOptionNames, type OptionNames } from '../weights/option_names';
+import { type Answer, ASK_OPTIONS, type AskOptions, asList } from './answer';
 import type { ChatMessage } from './chat';
 import { disposeEncoded, type EncodedImage } from './encoded';
 import type { ImageInput, PreparedImage } from './image/types';
@@ -18,6 +19,11 @@ export interface TurnOptions extends Omit<AskOptions, 'cache' | 'prune'> {
   /** Images that this turn adds; they go in front of its text unless that has image tokens of its own. */
   readonly images?: TurnImage | readonly TurnImage[];
 }
+
+const { cache: _cache, prune, ...OF_A_TURN } = ASK_OPTIONS;
+const TURN_OPTIONS: OptionNames<TurnOptions> = { ...OF_A_TURN, images: true };
+const { signal: _signal, tap: _tap, ...OF_ALL_TURNS } = OF_A_TURN;
+const CHAT_OPTIONS: OptionNames<ChatOptions> = { ...OF_ALL_TURNS, prune, system: true };
 
 export type TurnImage = ImageInput | PreparedImage;
 
@@ -48,6 +54,7 @@ export class Chat {
     private readonly speaker: Speaker,
     private readonly options: ChatOptions = {},
   ) {
+    checkOptionNames(options, CHAT_OPTIONS, 'chat');
     this.pruner = createPruner(options.prune ?? { method: 'none' });
     this.history = options.system === undefined ? [] : [{ role: 'system', content: options.system }];
   }
@@ -76,7 +83,9 @@ export class Chat {
   }
 
   /** As `say`, in pieces of text as they are written; the generator returns the whole answer. */
-  async *stream(text: string, { images = [], ...options }: TurnOptions = {}): AsyncGenerator<string, Answer, undefined> {
+  async *stream(text: string, given: TurnOptions = {}): AsyncGenerator<string, Answer, undefined> {
+    checkOptionNames(given, TURN_OPTIONS, 'say');
+    const { images = [], ...options } = given;
     if (this.state === 'disposed') throw new StateError('DISPOSED', 'This chat was disposed; begin another with model.chat().');
     if (this.state === 'answering') throw new StateError('CHAT_BUSY', 'This chat is still answering; wait for its answer before the next turn.');
     this.state = 'answering';

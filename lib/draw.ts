@@ -1,4 +1,5 @@
 import { PromptError } from '../layers/errors';
+import type { OptionNames } from '../weights/option_names';
 import type { LogitsContext, LogitsProcessor } from './logits_processors';
 import { checkLogits, checkLogprobs, drawable, type TokenLogprobs, tokenLogprobs } from './logprobs';
 import { Sampler, type SamplingOptions } from './sampler';
@@ -15,6 +16,16 @@ export interface DrawOptions extends SamplingOptions {
   /** End-of-sequence tokens are not drawn before so many were written; whole, default 0. As transformers' `min_new_tokens`; stop strings still stop. */
   readonly minNewTokens?: number;
 }
+
+export const DRAW_OPTIONS: OptionNames<DrawOptions> = {
+  temperature: true,
+  topP: true,
+  topK: true,
+  seed: true,
+  logitsProcessor: true,
+  logprobs: true,
+  minNewTokens: true,
+};
 
 /** A token that was drawn; `logprobs` where they were asked for. */
 export interface DrawnToken {

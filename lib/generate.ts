@@ -1,8 +1,9 @@
 import * as tf from '@tensorflow/tfjs';
 import { PromptError } from '../layers/errors';
 import type { Tap } from '../layers/tap';
+import type { OptionNames } from '../weights/option_names';
 import { decodeStep } from './decoder';
-import type { DrawnToken, DrawOptions, TokenDraw } from './draw';
+import { DRAW_OPTIONS, type DrawnToken, type DrawOptions, type TokenDraw } from './draw';
 import { type KeptPatches, patchesIn } from './encoded';
 import type { EncodedRequest, Llava, Prefilled } from './llava';
 import type { TokenLogprobs } from './logprobs';
@@ -14,6 +15,8 @@ export interface TokenOptions extends DrawOptions {
   /** Tokens to write at most; whole, at least 1. Default: what `generation_config.json` says, else 256, but never past the context. */
   readonly maxNewTokens?: number;
 }
+
+export const TOKEN_OPTIONS: OptionNames<TokenOptions> = { ...DRAW_OPTIONS, maxNewTokens: true };
 
 export type FinishReason = 'stop' | 'length';
 

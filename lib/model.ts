@@ -1,6 +1,7 @@
 import { ConfigError, PromptError } from '../layers/errors';
+import { checkOptionNames, type OptionNames } from '../weights/option_names';
 import type { ParameterSource } from '../weights/sources';
-import { type Answer, type AskOptions, asList, type QuestionImages } from './answer';
+import { type Answer, ASK_OPTIONS, type AskOptions, asList, type QuestionImages } from './answer';
 import type { BackendName } from './backend/backends';
 import { type ChatMessage, type ChatProcessor, StopStrings } from './chat';
 import type { GenerationConfig, ModelConfig } from './config';
@@ -21,6 +22,14 @@ export interface Processors {
   /** What is odd about the checkpoint but does not prevent its use. */
   readonly warnings: readonly string[];
 }
+
+export interface PrepareImagesOptions {
+  /** How an image that is no square is fitted; default: what the checkpoint says. */
+  readonly aspect?: Aspect;
+  readonly signal?: AbortSignal;
+}
+
+const PREPARE_OPTIONS: OptionNames<PrepareImagesOptions> = { aspect: true, signal: true };
 
 /** A vision-language model that speaks text: a `TokenModel` with its tokenizer, chat template and image processor. Made by `loadModel`. */
 export class VisionLanguageModel extends TokenModel {
@@ -54,8 +63,9 @@ export class VisionLanguageModel extends TokenModel {
    * Decodes images and prepares their pixels as this checkpoint was trained on them. Dispose each `pixelValues` when done.
    * @throws ImageError; PromptError `NO_VISION` for a language model alone
    */
-  async prepareImages(images: readonly ImageInput[], options: { aspect?: Aspect; signal?: AbortSignal } = {}): Promise<PreparedImage[]> {
+  async prepareImages(images: readonly ImageInput[], options: PrepareImagesOptions = {}): Promise<PreparedImage[]> {
     this.alive();
+    checkOptionNames(options, PREPARE_OPTIONS, 'prepareImages');
     if (this.config.model_type !== 'llava') throw new PromptError('NO_VISION', 'This model has no vision tower. Ask without an image.');
     const { patch_size: patchSize } = this.config.vision_config;
     const prepared: PreparedImage[] = [];
@@ -99,9 +109,14 @@ export class VisionLanguageModel extends TokenModel {
     options: AskOptions = {},
   ): AsyncGenerator<string, Answer, undefined> {
     this.alive();
+    checkOptionNames(options, ASK_OPTIONS, 'ask');
+    if (typeof question !== 'string' && !Array.isArray(question)) {
+      throw new PromptError('EMPTY_PROMPT', `The question is ${String(question)}. Give text, or messages.`);
+    }
     const begun = performance.now();
     options.signal?.throwIfAborted();
     const chat = this.chatProcessor;
+    const stop = new StopStrings(asList(options.stop));
     const opened = await this.open(images, options);
     try {
       const prepare = performance.now() - begun;
@@ -110,7 +125,6 @@ export class VisionLanguageModel extends TokenModel {
         opened.count,
       );
       const decoder = chat.decoder();
-      const stop = new StopStrings(asList(options.stop));
       const tokens = this.tokens([{ inputIds, images: opened.images, cache: options.cache }], options);
       let text = '';
       let stopped = false;
@@ -146,7 +160,7 @@ export class VisionLanguageModel extends TokenModel {
     const speaker: Speaker = {
       imageToken: this.chatProcessor.imageToken?.text,
       prepare: (images, turn) => this.prepareAll(images, turn),
-      encode: (images, turn) => this.encodeImages(images, turn),
+      encode: (images, { prune, tap, signal }) => this.encodeImages(images, { prune, tap, signal }),
       stream: (images, messages, turn) => this.stream(images, messages, turn),
     };
     return new Chat(speaker, options);
@@ -173,7 +187,7 @@ export class VisionLanguageModel extends TokenModel {
       for (const image of list) {
         if (isPrepared(image)) prepared.push(image);
         else {
-          const [made] = await this.prepareImages([image], options);
+          const [made] = await this.prepareImages([image], { aspect: options.aspect, signal: options.signal });
           own.push(made as PreparedImage);
           prepared.push(made as PreparedImage);
         }

@@ -1,6 +1,7 @@
 import type * as tf from '@tensorflow/tfjs';
 import { PromptError, StateError } from '../layers/errors';
 import type { Tap } from '../layers/tap';
+import { checkOptionNames, type OptionNames } from '../weights/option_names';
 import type { ParameterSource } from '../weights/sources';
 import type { BackendName } from './backend/backends';
 import type { GenerationConfig, ModelConfig } from './config';
@@ -14,6 +15,7 @@ import {
   newTokenLimit,
   type StreamedToken,
   type Timing,
+  TOKEN_OPTIONS,
   type TokenOptions,
   type Usage,
   usageOf,
@@ -65,6 +67,10 @@ export interface RunOptions {
 }
 
 export interface GenerateOptions extends RunOptions, TokenOptions {}
+
+const RUN_OPTIONS: OptionNames<RunOptions> = { prune: true, tap: true, signal: true };
+
+export const GENERATE_OPTIONS: OptionNames<GenerateOptions> = { ...RUN_OPTIONS, ...TOKEN_OPTIONS };
 
 export interface ForwardResult {
   /** Every row that is left after the last block, [S, vocabulary], without those that a cache held. The caller disposes it. */
@@ -119,6 +125,7 @@ export class TokenModel {
     options: { prune?: Prune | readonly Prune[]; tap?: Tap; signal?: AbortSignal } = {},
   ): Promise<EncodedImages> {
     this.alive();
+    checkOptionNames(options, RUN_OPTIONS, 'encodeImages');
     const pruners = list(options.prune ?? []).map(createPruner);
     const leave = await this.queue.enter(options.signal);
     try {
@@ -131,6 +138,7 @@ export class TokenModel {
   /** One pass over a prompt: logits of every row. */
   async forward(request: TokenRequest, options: RunOptions = {}): Promise<ForwardResult> {
     this.alive();
+    checkOptionNames(options, RUN_OPTIONS, 'forward');
     const pruner = createPruner(options.prune ?? { method: 'none' });
     const leave = await this.queue.enter(options.signal);
     const pacer = new Pacer(options.signal);
@@ -154,6 +162,7 @@ export class TokenModel {
 
   /** Several requests decoded together, as packed sequences: each weight is read once a step for all. Equal to each alone. */
   async generateBatch(requests: readonly TokenRequest[], options: GenerateOptions = {}): Promise<GenerateResult[]> {
+    checkOptionNames(options, GENERATE_OPTIONS, 'generate');
     const stream = this.tokens(requests, options);
     for (;;) {
       const step = await stream.next(false);
@@ -212,6 +221,7 @@ export class TokenModel {
    */
   async score(request: TokenRequest, continuations: readonly (Int32Array | readonly number[])[], options: RunOptions = {}): Promise<ScoreResult> {
     this.alive();
+    checkOptionNames(options, RUN_OPTIONS, 'score');
     const begun = performance.now();
     const pruner = createPruner(options.prune ?? { method: 'none' });
     const texts = checkContinuations(continuations, this.config.text_config.vocab_size, this.imageToken);

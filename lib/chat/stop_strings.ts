@@ -1,10 +1,14 @@
+import { PromptError } from '../../layers/errors';
+
 /** Ends a text before the first of some strings, also where one lies across the pieces in which the text comes. */
 export class StopStrings {
   private held = '';
   private found = false;
 
+  /** @throws PromptError `BAD_STOP` */
   constructor(private readonly strings: readonly string[]) {
-    this.strings = strings.filter((one) => one !== '');
+    const wrong = strings.findIndex((one) => typeof one !== 'string' || one === '');
+    if (wrong >= 0) throw new PromptError('BAD_STOP', `Option "stop" has ${JSON.stringify(strings[wrong])}; give strings of at least one character.`);
   }
 
   /** Whether one was found: what follows is not part of the text. */

@@ -45,7 +45,7 @@ export function* cropPixels(
 ): Steps<{ pixels: RgbImage; geometry: CropGeometry }> {
   checkRgbImage(image);
   const canvas =
-    aspect === 'pad'
+    checkedAspect(aspect) === 'pad'
       ? squareCanvas(image, config.image_mean)
       : { width: image.width, height: image.height, left: 0, top: 0, fill: [0, 0, 0] as const };
   const resized = config.do_resize ? resizedSize(canvas, config.size) : canvas;
@@ -127,6 +127,12 @@ export async function checkPixelValues(pixelValues: tf.Tensor): Promise<void> {
       'IMAGE_NAN',
       `pixelValues must be finite, and value ${wrong} of ${values.length} is ${values[wrong]}. Check how the pixels were made.`,
     );
+}
+
+/** @throws {ImageError} `ASPECT_INVALID` */
+function checkedAspect(aspect: Aspect): Aspect {
+  if (aspect === 'pad' || aspect === 'crop') return aspect;
+  throw new ImageError('ASPECT_INVALID', `Option "aspect" is ${JSON.stringify(aspect)}. Give "crop" or "pad".`);
 }
 
 function squareCanvas(image: Size, mean: readonly [number, number, number]): Canvas {

@@ -27,8 +27,8 @@ describe('stop strings', () => {
     expect(filter.push('b')).toBe('</b');
   });
 
-  it('an empty string stops nothing', () => {
-    expect(run([''], ['a', 'b'])).toEqual({ text: 'ab', stopped: false });
+  it('an empty string is refused: it could mean to stop nothing, or everything', () => {
+    expect(() => run([''], ['a', 'b'])).toThrow('stop');
   });
 
   it('cuts the same wherever the pieces begin and end', () => {
