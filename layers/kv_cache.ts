@@ -36,7 +36,7 @@ export class ConcatKeyValueCache implements KeyValueCache {
   }
 
   append(keys: tf.Tensor2D, values: tf.Tensor2D, positions: Int32Array): void {
-    if (this.disposed) throw new StateError('DISPOSED', 'This key-value cache was disposed; start a new sequence.');
+    this.alive();
     const before = this.held;
     this.held = before
       ? { keys: tf.keep(tf.concat([before.keys, keys], 0)), values: tf.keep(tf.concat([before.values, values], 0)) }
@@ -49,6 +49,7 @@ export class ConcatKeyValueCache implements KeyValueCache {
   }
 
   attend(queries: tf.Tensor2D, options?: AttendOptions): tf.Tensor2D {
+    this.alive();
     if (!this.held) throw new StateError('EMPTY_CACHE', 'This key-value cache holds nothing to attend to; append keys and values first.');
     return attend(queries, this.held.keys, this.held.values, this.shape, options);
   }
@@ -63,6 +64,7 @@ export class ConcatKeyValueCache implements KeyValueCache {
   }
 
   fork(): KeyValueCache {
+    this.alive();
     const copy = new ConcatKeyValueCache(this.shape);
     if (this.held) copy.append(this.held.keys, this.held.values, this.tokenPositions);
     return copy;
@@ -73,5 +75,9 @@ export class ConcatKeyValueCache implements KeyValueCache {
     this.held = undefined;
     this.tokenPositions = new Int32Array(0);
     this.disposed = true;
+  }
+
+  private alive(): void {
+    if (this.disposed) throw new StateError('DISPOSED', 'This key-value cache was disposed; start a new sequence.');
   }
 }

@@ -1,4 +1,4 @@
-import { StateError } from '../layers/errors';
+import { PromptError, StateError } from '../layers/errors';
 import { checkOptionNames, type OptionNames } from '../weights/option_names';
 import { type Answer, ASK_OPTIONS, type AskOptions, asList } from './answer';
 import type { ChatMessage } from './chat';
@@ -143,6 +143,7 @@ export class Chat {
 
 /** A text without image tokens of its own has all images in front. */
 export function userMessage(text: string, images: number, imageToken?: string): ChatMessage {
+  if (typeof text !== 'string') throw new PromptError('EMPTY_PROMPT', `The question is ${String(text)}. Give text.`);
   if (imageToken !== undefined && text.includes(imageToken)) return { role: 'user', content: text };
   const places = Array.from({ length: images }, () => ({ type: 'image' as const }));
   return { role: 'user', content: [...places, { type: 'text', text }] };

@@ -110,9 +110,6 @@ export class VisionLanguageModel extends TokenModel {
   ): AsyncGenerator<string, Answer, undefined> {
     this.alive();
     checkOptionNames(options, ASK_OPTIONS, 'ask');
-    if (typeof question !== 'string' && !Array.isArray(question)) {
-      throw new PromptError('EMPTY_PROMPT', `The question is ${String(question)}. Give text, or messages.`);
-    }
     const begun = performance.now();
     options.signal?.throwIfAborted();
     const chat = this.chatProcessor;
@@ -121,7 +118,7 @@ export class VisionLanguageModel extends TokenModel {
     try {
       const prepare = performance.now() - begun;
       const inputIds = chat.encode(
-        typeof question === 'string' ? [userMessage(question, opened.count, chat.imageToken?.text)] : question,
+        Array.isArray(question) ? question : [userMessage(question as string, opened.count, chat.imageToken?.text)],
         opened.count,
       );
       const decoder = chat.decoder();
