@@ -35,10 +35,10 @@ export function urlDirectory(base: string, options: UrlSourceOptions = {}): Byte
   return {
     name: base,
     open(file: string, signal?: AbortSignal): Promise<ByteSource> {
-      return openUrl(root + encodeURI(file), { ...options, signal: signal ?? options.signal });
+      return openUrl(root + encodePath(file), { ...options, signal: signal ?? options.signal });
     },
     async has(file: string, signal?: AbortSignal): Promise<boolean> {
-      const url = root + encodeURI(file);
+      const url = root + encodePath(file);
       try {
         return (await request(url, { method: 'HEAD', headers: options.headers, signal: signal ?? options.signal })).ok;
       } catch (cause) {
@@ -51,13 +51,27 @@ export function urlDirectory(base: string, options: UrlSourceOptions = {}): Byte
   };
 }
 
+/** A name is a path and nothing else: in it, "?", "#" and "%2e%2e" are characters like others. */
+function encodePath(file: string): string {
+  return file.split('/').map(encodeURIComponent).join('/');
+}
+
+/** Bytes of a text that are still read: the largest tokenizers have some 40 MB. */
+const MAX_TEXT = 2 ** 28;
+
 /**
  * A whole small file as text: configurations, tokenizers, indexes.
- * @throws CheckpointError `FILE_NOT_FOUND`, `NOT_UTF8`
+ * @throws CheckpointError `FILE_NOT_FOUND`, `NOT_UTF8`, `TEXT_TOO_LARGE`
  */
 export async function readText(directory: ByteDirectory, file: string, signal?: AbortSignal): Promise<string> {
   const source = await directory.open(file, signal);
   try {
+    if (source.size > MAX_TEXT) {
+      throw new CheckpointError(
+        'TEXT_TOO_LARGE',
+        `${source.name}: has ${source.size} bytes; a text of a checkpoint has at most ${MAX_TEXT}. It is another file than its name says: get it again.`,
+      );
+    }
     const bytes = await source.read(0, source.size, signal);
     try {
       return new TextDecoder('utf-8', { fatal: true }).decode(bytes);

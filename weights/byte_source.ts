@@ -1,5 +1,8 @@
 import { CheckpointError } from '../layers/errors';
 
+/** What is set aside for an answer before any of it has come. */
+const FIRST_CHUNK = 2 ** 20;
+
 /**
  * Bytes at rest that can be read in pieces: a file, a URL with Range, a Blob, memory. Nothing is read before it is asked for, and a whole file is
  * never held in memory.
@@ -33,6 +36,17 @@ export function fileShrank(name: string, wanted: number, got: number): Checkpoin
     'FILE_SHRANK',
     `${name}: ${got} of ${wanted} bytes could be read where the file had them when it was opened. It was cut or replaced meanwhile: load it again.`,
   );
+}
+
+/** @throws CheckpointError `READ_TOO_LARGE` where JavaScript has no array of that length, or no memory for it */
+export function allocate(name: string, length: number): Uint8Array {
+  try {
+    return new Uint8Array(length);
+  } catch (cause) {
+    throw new CheckpointError('READ_TOO_LARGE', `${name}: no memory for ${length} bytes at once. Split its tensors, or close other programs.`, {
+      cause,
+    });
+  }
 }
 
 /** Bytes in memory; reads are views, not copies. */
@@ -69,6 +83,38 @@ export function blobSource(blob: Blob, name?: string): ByteSource {
   return source;
 }
 
+/**
+ * The body of an answer that must have `length` bytes. Memory grows with what arrives, not with what was promised, and what arrives beyond is not read.
+ * @throws CheckpointError `FETCH_FAILED`, `FILE_SHRANK`
+ */
+async function readBody(response: Response, length: number, url: string, signal?: AbortSignal): Promise<Uint8Array> {
+  const reader = response.body?.getReader();
+  let bytes = allocate(url, Math.min(length, FIRST_CHUNK));
+  let done = 0;
+  for (;;) {
+    const { value: chunk } = (await reader?.read().catch((cause: unknown) => {
+      signal?.throwIfAborted();
+      throw new CheckpointError('FETCH_FAILED', `${url}: the answer broke off after ${done} of ${length} bytes (${String(cause)}). Try again.`, {
+        cause,
+      });
+    })) ?? { value: undefined };
+    if (!chunk) break;
+    if (done + chunk.byteLength > length) {
+      await reader?.cancel().catch(() => {}); // it has failed already
+      throw new CheckpointError('FETCH_FAILED', `${url}: the server sent more than the ${length} bytes that were asked for. Load from another host.`);
+    }
+    if (done + chunk.byteLength > bytes.byteLength) {
+      const grown = allocate(url, Math.min(length, Math.max(2 * bytes.byteLength, done + chunk.byteLength)));
+      grown.set(bytes);
+      bytes = grown;
+    }
+    bytes.set(chunk, done);
+    done += chunk.byteLength;
+  }
+  if (done !== length) throw fileShrank(url, length, done);
+  return bytes;
+}
+
 export interface UrlSourceOptions {
   readonly signal?: AbortSignal;
   readonly headers?: Readonly<Record<string, string>>;
@@ -102,17 +148,16 @@ export async function openUrl(url: string, options: UrlSourceOptions = {}): Prom
       }
       throw new CheckpointError('FETCH_FAILED', `${url}: the server answered ${response.status} ${response.statusText} to "Range: ${range}".`);
     }
-    const total = /^bytes (\d+)-\d+\/(\d+)$/.exec(response.headers.get('Content-Range') ?? '');
-    if (!total || Number(total[1]) !== offset) {
+    const [, first, last, all] = /^bytes (\d+)-(\d+)\/(\d+)$/.exec(response.headers.get('Content-Range') ?? '') ?? [];
+    const total = Number(all);
+    if (Number(first) !== offset || Number(last) >= offset + length || !Number.isSafeInteger(total)) {
       await response.body?.cancel();
       throw new CheckpointError(
         'FETCH_FAILED',
         `${url}: "Range: ${range}" was answered with "Content-Range: ${response.headers.get('Content-Range')}", which names another part or no total size. If it is another origin, it must expose that header.`,
       );
     }
-    const bytes = new Uint8Array(await response.arrayBuffer());
-    if (bytes.byteLength !== length) throw fileShrank(url, length, bytes.byteLength);
-    return { bytes, total: Number(total[2]) };
+    return { bytes: await readBody(response, length, url, signal), total };
   };
 
   const size = (await getRange(0, 1, options.signal)).total;

@@ -1,6 +1,6 @@
 import { type FileHandle, open } from 'node:fs/promises';
 import { CheckpointError } from '../layers/errors';
-import { type ByteSource, checkRange, fileShrank } from './byte_source';
+import { allocate, type ByteSource, checkRange, fileShrank } from './byte_source';
 
 /** Bytes read between two looks at the AbortSignal. A single `read` of Node ends at 2 GiB anyway. */
 const CHUNK = 64 * 2 ** 20;
@@ -27,7 +27,7 @@ export async function openFile(path: string): Promise<ByteSource> {
     size: stat.size,
     async read(offset: number, length: number, signal?: AbortSignal): Promise<Uint8Array> {
       checkRange(source, offset, length);
-      const bytes = new Uint8Array(length);
+      const bytes = allocate(path, length);
       let done = 0;
       while (done < length) {
         signal?.throwIfAborted();

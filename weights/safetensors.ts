@@ -83,8 +83,9 @@ export async function openSafetensors(source: ByteSource, signal?: AbortSignal):
         `${source.name}: has ${source.size} bytes; a safetensors file has at least ${PREFIX}. Get it again.`,
       );
     }
-    await refuseLfsPointer(source, signal);
-    const length = headerLength(await source.read(0, PREFIX, signal), source.size, source.name);
+    const start = await source.read(0, Math.min(source.size, LFS_POINTER.length), signal);
+    refuseLfsPointer(start, source.name);
+    const length = headerLength(start, source.size, source.name);
     const header = parseHeader(await source.read(PREFIX, length, signal), source.size, source.name);
     return new SafetensorsFile(source, header.tensors, header.metadata);
   } catch (error) {
@@ -102,10 +103,9 @@ export function readableDtype(info: TensorInfo, file: string): Dtype {
   );
 }
 
-async function refuseLfsPointer(source: ByteSource, signal?: AbortSignal): Promise<void> {
-  const start = await source.read(0, Math.min(source.size, LFS_POINTER.length), signal);
+function refuseLfsPointer(start: Uint8Array, file: string): void {
   if (new TextDecoder('latin1').decode(start) !== LFS_POINTER) return;
-  throw new CheckpointError('GIT_LFS_POINTER', `${source.name}: is a git-LFS pointer, not the file itself. Run "git lfs pull" in its repository.`);
+  throw new CheckpointError('GIT_LFS_POINTER', `${file}: is a git-LFS pointer, not the file itself. Run "git lfs pull" in its repository.`);
 }
 
 function toTensor(dtype: Dtype, shape: readonly number[], bytes: Uint8Array, where: string): tf.Tensor {

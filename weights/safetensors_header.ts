@@ -27,6 +27,12 @@ interface Entry {
   data_offsets: readonly Count[];
 }
 
+const FIELDS: readonly (keyof Entry)[] = ['dtype', 'shape', 'data_offsets'];
+
+function isField(key: string): key is keyof Entry {
+  return FIELDS.some((field) => field === key);
+}
+
 /** Bytes of the length field before the header. */
 export const PREFIX = 8;
 /** What to do about a file that breaks the format's rules. */
@@ -137,13 +143,13 @@ function readEntry(name: string, cursor: JsonCursor, file: string): Entry {
   }
   const entry: Partial<Entry> = {};
   cursor.object((key) => {
-    if (Object.hasOwn(entry, key)) throw duplicate(file, `the entry of tensor ${quoted(name)}`, key);
-    if (key === 'dtype') entry.dtype = readDtype(cursor, where);
+    if (!isField(key)) cursor.skip();
+    else if (entry[key] !== undefined) throw duplicate(file, `the entry of tensor ${quoted(name)}`, key);
+    else if (key === 'dtype') entry.dtype = readDtype(cursor, where);
     else if (key === 'shape') entry.shape = readIntegers(cursor, key, 'BAD_DIMENSION', where);
-    else if (key === 'data_offsets') entry.data_offsets = readIntegers(cursor, key, 'BAD_OFFSETS', where);
-    else cursor.skip();
+    else entry.data_offsets = readIntegers(cursor, key, 'BAD_OFFSETS', where);
   });
-  for (const key of ['dtype', 'shape', 'data_offsets'] as const) {
+  for (const key of FIELDS) {
     if (entry[key] === undefined) throw new CheckpointError('ENTRY_FIELD_MISSING', `${where}: its entry has no "${key}". ${AGAIN}`);
   }
   const { dtype, data_offsets: offsets } = entry as Entry;
