@@ -96,7 +96,7 @@ class Slot<K extends Declaration['kind'] = Declaration['kind']> implements Decla
   /** @throws StateError `NOT_FILLED`, `DISPOSED` */
   get value(): Filled[K] {
     if (this.content) return this.content;
-    if (this.disposed) throw new StateError('DISPOSED', `Parameter "${this.name}" was disposed with its model.`);
+    if (this.disposed) throw new StateError('DISPOSED', `Parameter "${this.name}" was disposed with its model. Load it again.`);
     throw new StateError('NOT_FILLED', `Parameter "${this.name}" has no value yet. Wait for the source's fill() before the layer is used.`);
   }
 

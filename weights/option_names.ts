@@ -11,8 +11,8 @@ export type OptionNames<Options> = Readonly<Record<keyof Options, true>>;
 export function checkOptionNames<Options extends object>(options: Options, known: OptionNames<Options>, owner: string): void {
   const names = Object.keys(known).join(', ');
   if (typeof options !== 'object' || options === null) {
-    throw new ConfigError('OPTION_UNKNOWN', `The options of ${owner} are ${String(options)}; they must be an object. It can have: ${names}.`);
+    throw new ConfigError('OPTION_UNKNOWN', `The options of ${owner} are ${String(options)}; they must be an object. Give one with: ${names}.`);
   }
   const unknown = Object.keys(options).find((name) => !Object.hasOwn(known, name));
-  if (unknown !== undefined) throw new ConfigError('OPTION_UNKNOWN', `${owner} has no option "${unknown}". It has: ${names}.`);
+  if (unknown !== undefined) throw new ConfigError('OPTION_UNKNOWN', `${owner} has no option "${unknown}". Use one of these: ${names}.`);
 }

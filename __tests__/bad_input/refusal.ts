@@ -19,7 +19,7 @@ export interface Refusal {
 }
 
 const VERBS =
-  'add ask change check choose convert correct delete dispose do\\snot drop encode fetch get give keep leave load look lower make name or\\swrite prepare read remove repeat run save scale shorten start transpose use wait write';
+  'add ask begin change check choose convert correct delete dispose do\\snot drop encode fetch get give keep leave load look lower make name or\\swrite prepare read remove repeat run save scale shorten start transpose use wait write';
 /** Every message has a sentence or clause that begins with what to do. */
 const ADVICE = new RegExp(`[.:;,)] (?:${VERBS.replaceAll(' ', '|')})\\b`, 'i');
 
