@@ -276,7 +276,7 @@ function wantedAttention(needs: readonly Needs[], vision: ClipVision): Map<numbe
     if (!vision.blocks[block]) {
       throw new PruneError(
         'ATTENTION_UNAVAILABLE',
-        `A pruner needs the attention of encoder block ${block}; this model runs blocks 0 to ${vision.blocks.length - 1}.`,
+        `A pruner needs the attention of encoder block ${block}; this model runs blocks 0 to ${vision.blocks.length - 1}. Use one of these.`,
       );
     }
     if ((wanted.get(block) ?? rows) !== rows)

@@ -17,6 +17,14 @@ export function fraction(value: unknown, name: string, code: PruneCode, zero: bo
   return value;
 }
 
+/** Refuses a misspelt option, which would do nothing in silence. @throws PruneError `METHOD_OPTION_UNKNOWN` */
+export function checkNames(options: object, known: readonly string[], owner: string): void {
+  const unknown = Object.keys(options).find((name) => !known.includes(name));
+  if (unknown === undefined) return;
+  const remedy = known.length > 0 ? `Use one of these: ${known.join(', ')}.` : 'It has none: leave it out.';
+  throw new PruneError('METHOD_OPTION_UNKNOWN', `${owner} has no option "${unknown}". ${remedy}`);
+}
+
 /** @throws PruneError `ATTENTION_NOT_FINITE` at the first score that is NaN or infinite. */
 export function checkScores(scores: Float32Array): void {
   const bad = scores.findIndex((score) => !Number.isFinite(score));

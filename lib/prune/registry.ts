@@ -1,5 +1,5 @@
 import { PruneError } from '../../layers/errors';
-import { show } from './checks';
+import { checkNames, show } from './checks';
 import { type ClsTopKOptions, clsTopKMethod } from './cls_top_k';
 import { type DedupOptions, dedupMethod } from './dedup';
 import { type FastVOptions, fastVMethod } from './fastv';
@@ -36,14 +36,13 @@ export function createPruner(prune: PruneOptions | Pruner): Pruner {
   if ('begin' in given) return given as Pruner;
   const options = given as PruneOptions;
   if (!Object.hasOwn(METHODS, options.method)) {
-    throw new PruneError('METHOD_UNKNOWN', `Pruning method ${show(options.method)} is not known. Known: ${Object.keys(METHODS).join(', ')}.`);
+    throw new PruneError(
+      'METHOD_UNKNOWN',
+      `Pruning method ${show(options.method)} is not known. Use one of these: ${Object.keys(METHODS).join(', ')}.`,
+    );
   }
   const method = METHODS[options.method] as Method<PruneOptions>;
-  for (const name of Object.keys(options)) {
-    if (name !== 'method' && !method.options.includes(name)) {
-      const known = method.options.length > 0 ? `It has: ${method.options.join(', ')}.` : 'It has none.';
-      throw new PruneError('METHOD_OPTION_UNKNOWN', `Method "${options.method}" has no option "${name}". ${known}`);
-    }
-  }
+  const { method: name, ...own } = options;
+  checkNames(own, method.options, `Method "${name}"`);
   return method.create(options);
 }

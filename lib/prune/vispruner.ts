@@ -4,7 +4,7 @@ import { inSteps } from '../backend/step';
 import { finish, Pacer, type Pause, paced, type Steps } from '../pacer';
 import { beforeDecoder } from './before_decoder';
 import { BUDGET_OPTIONS, type Budget, tokenCount } from './budget';
-import { checkScores, fraction, wholeNumber } from './checks';
+import { checkNames, checkScores, fraction, wholeNumber } from './checks';
 import { dedupSteps } from './dedup_pool';
 import { rankingAttention } from './encoder_attention';
 import type { Method } from './method';
@@ -118,7 +118,11 @@ function unitRows(features: tf.Tensor2D): tf.Tensor2D {
   return tf.div(scaled, tf.maximum(norms, 1));
 }
 
-function makePlan({ tokens, importantRatio = 0.5, step = 8 }: SelectionOptions, size: number): Plan {
+const SELECTION_OPTIONS: readonly (keyof SelectionOptions)[] = ['tokens', 'importantRatio', 'step'];
+
+function makePlan(options: SelectionOptions, size: number): Plan {
+  checkNames(options, SELECTION_OPTIONS, 'The selection');
+  const { tokens, importantRatio = 0.5, step = 8 } = options;
   const kept = Math.min(wholeNumber(tokens, 'tokens', 'TOKENS_INVALID', 1), size);
   return {
     tokens: kept,

@@ -38,7 +38,7 @@ describe('createPruner', () => {
     expect(refusal(() => create({ method: 'vispruned', tokens: 4 }))).toMatchObject({
       name: 'PruneError',
       code: 'METHOD_UNKNOWN',
-      message: 'Pruning method "vispruned" is not known. Known: vispruner, cls-top-k, dedup, random, fastv, none.',
+      message: 'Pruning method "vispruned" is not known. Use one of these: vispruner, cls-top-k, dedup, random, fastv, none.',
     });
     for (const method of [undefined, 'toString', '__proto__', 3]) {
       expect(refusal(() => create({ method, tokens: 4 }))).toMatchObject({ code: 'METHOD_UNKNOWN' });
@@ -52,7 +52,7 @@ describe('createPruner', () => {
   it('refuses an option that the method does not have, and lists those that it has', () => {
     expect(refusal(() => create({ method: 'random', tokens: 4, importantRatio: 0.5 }))).toMatchObject({
       code: 'METHOD_OPTION_UNKNOWN',
-      message: 'Method "random" has no option "importantRatio". It has: tokens, keepRatio, seed.',
+      message: 'Method "random" has no option "importantRatio". Use one of these: tokens, keepRatio, seed.',
     });
     expect(refusal(() => create({ method: 'none', tokens: 4 }))).toMatchObject({ code: 'METHOD_OPTION_UNKNOWN' });
     expect(refusal(() => create({ method: 'vispruner', token: 4 }))).toMatchObject({ code: 'METHOD_OPTION_UNKNOWN' });
