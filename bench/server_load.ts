@@ -17,28 +17,31 @@ export interface Load {
 const PATH = '/v1/chat/completions';
 const HEADERS = { 'content-type': 'application/json' };
 
-/** Sends `requests` over `connections` by autocannon, and meanwhile `aborted` from clients that go away after some milliseconds. */
-export async function load(url: string, requests: readonly LoadRequest[], aborted: readonly LoadRequest[], connections: number): Promise<Load> {
+/**
+ * Sends `requests` over `connections` by autocannon, and meanwhile, one after another, those of clients that are not well-behaved: bodies that are huge, and
+ * requests that are given up at some moment. (Autocannon takes replies for those of other requests once a server has closed a connection, as it may do
+ * after a huge body.)
+ */
+export async function load(url: string, requests: readonly LoadRequest[], others: readonly LoadRequest[], connections: number): Promise<Load> {
   const observed: Observed[] = [];
   const begun = performance.now();
-  const [result, gone] = await Promise.all([cannon(url, requests, connections, observed), abortAll(url, aborted, observed)]);
-  return { observed, errors: result.errors + gone, seconds: (performance.now() - begun) / 1000 };
+  const [result, failed] = await Promise.all([cannon(url, requests, connections, observed), sendOthers(url, others, observed)]);
+  return { observed, errors: result.errors + failed, seconds: (performance.now() - begun) / 1000 };
 }
 
-/** Each connection has a part of the requests of its own, and sends them one after another. */
+/** Each connection has a part of the requests of its own (as autocannon divides their number), and sends them one after another. */
 async function cannon(url: string, requests: readonly LoadRequest[], connections: number, observed: Observed[]): Promise<autocannon.Result> {
-  const each = Math.ceil(requests.length / connections);
   let connection = 0;
   return autocannon({
     url: `${url}${PATH}`,
-    connections: Math.ceil(requests.length / each),
+    connections,
     amount: requests.length,
     timeout: 120,
     method: 'POST',
     headers: HEADERS,
     setupClient: (client) => {
-      const own = requests.slice(each * connection, each * ++connection);
-      client.setRequests(own.map((request) => watched(request, observed)));
+      const own = connection++;
+      client.setRequests(requests.filter((_, i) => i % connections === own).map((request) => watched(request, observed)));
     },
   });
 }
@@ -60,18 +63,20 @@ function watched({ kind, body, judge }: LoadRequest, observed: Observed[]): auto
   };
 }
 
-/** One after another, each given up at another moment. @returns how many failed otherwise */
-async function abortAll(url: string, requests: readonly LoadRequest[], observed: Observed[]): Promise<number> {
+/** @returns how many failed otherwise than they had to */
+async function sendOthers(url: string, requests: readonly LoadRequest[], observed: Observed[]): Promise<number> {
   let errors = 0;
-  for (const [i, { body, judge }] of requests.entries()) {
+  for (const [i, { kind, body, judge }] of requests.entries()) {
     const begun = performance.now();
-    const signal = AbortSignal.timeout((i * 37) % 400);
+    const signal = kind === 'huge' ? undefined : AbortSignal.timeout((i * 37) % 400);
+    const note = (verdict: Verdict) => observed.push({ kind: kind === 'huge' ? kind : 'aborted', verdict, milliseconds: performance.now() - begun });
     try {
       const response = await fetch(`${url}${PATH}`, { method: 'POST', headers: HEADERS, body, signal });
-      observed.push({ kind: 'aborted', verdict: judge(response.status, await response.text()), milliseconds: performance.now() - begun });
+      note(judge(response.status, await response.text()));
     } catch {
-      if (!signal.aborted) errors++;
-      observed.push({ kind: 'aborted', verdict: 'aborted', milliseconds: performance.now() - begun });
+      // A server may close the connection on whoever goes on sending after the reply.
+      if (kind !== 'huge' && !signal?.aborted) errors++;
+      note(kind === 'huge' ? 'refused' : 'aborted');
     }
   }
   return errors;

@@ -102,7 +102,11 @@ function isSame({ text, kept }: Given, answer: Answer): boolean {
 
 function verdict(status: number, isRight: () => boolean): Verdict {
   if (status === 429) return 'busy';
-  return status === 200 && isRight() ? 'answered' : 'wrong';
+  try {
+    return status === 200 && isRight() ? 'answered' : 'wrong';
+  } catch {
+    return 'wrong'; // not even of the right form
+  }
 }
 
 function refusal(status: number, reply: string, code: string): Verdict {

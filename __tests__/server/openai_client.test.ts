@@ -118,6 +118,19 @@ it('several images, a language question, max_tokens and stop are taken', async (
   expect(cut.choices[0]).toMatchObject({ message: { content: answer.slice(0, 2) }, finish_reason: 'stop' });
 });
 
+it('logit_bias forces and bans tokens, and penalties are taken', async () => {
+  const { ids, text } = await model.ask(imageFile('stars.png'), QUESTION);
+  const banned = await client.chat.completions.create({ ...asked, logit_bias: { [ids[0] as number]: -100 } });
+  expect(banned.choices[0]?.message.content).not.toBe(text);
+  const [other] = (await model.ask(imageFile('letter_a.png'), 'which letter is shown?')).ids;
+  const forced = await client.chat.completions.create({ ...asked, logit_bias: { [other as number]: 100 }, max_tokens: 3, frequency_penalty: 0 });
+  expect(forced.choices[0]).toMatchObject({ message: { content: expect.stringMatching(/^(\S+) \1 \1$/) }, finish_reason: 'length' });
+  const varied = await client.chat.completions.create({ ...asked, logit_bias: { [other as number]: 20 }, max_tokens: 3, presence_penalty: 2 });
+  expect(varied.usage?.completion_tokens).toBeGreaterThan(0);
+  const unknown = client.chat.completions.create({ ...asked, logit_bias: { 99999: 1 } });
+  await expect(unknown).rejects.toMatchObject({ status: 400, code: 'BAD_SAMPLING' });
+});
+
 it('lists and retrieves its model', async () => {
   const { data } = await client.models.list();
   expect(data).toMatchObject([{ id: NAME, object: 'model', owned_by: 'vispruner' }]);

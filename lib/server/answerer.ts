@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { ImageError } from '../../layers/errors';
 import type { Answer } from '../answer';
 import { decodeImage } from '../image/decode_node';
+import { frequencyPenalty, type LogitsProcessor, logitBias } from '../logits_processors';
 import type { VisionLanguageModel } from '../model';
 import { createPruner, type PruneOptions } from '../prune/registry';
 import type { Pruner } from '../prune/types';
@@ -66,7 +67,7 @@ export class Answerer {
           ? undefined
           : this.store.begin({ pruning: JSON.stringify(pruning), ids, images: images.images });
       const { maxNewTokens, temperature, topP, seed, stop } = request;
-      const sampling = { maxNewTokens, temperature, topP, seed, stop };
+      const sampling = { maxNewTokens, temperature, topP, seed, stop, logitsProcessor: processors(request) };
       const answer = yield* this.model.stream(images, request.messages, { ...sampling, prune: pruner, cache: conversation?.cache, signal });
       if (conversation) conversation.course = { ...conversation.course, ids: Int32Array.from([...ids, ...answer.ids]) };
       const { timing } = answer;
@@ -110,4 +111,8 @@ export class Answerer {
       for (const { pixelValues } of prepared) pixelValues.dispose();
     }
   }
+}
+
+function processors({ frequencyPenalty: frequency, presencePenalty: presence, logitBias: biases }: CompletionRequest): LogitsProcessor[] {
+  return [...(biases ? [logitBias(biases)] : []), ...(frequency || presence ? [frequencyPenalty({ frequency, presence })] : [])];
 }

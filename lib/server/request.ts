@@ -15,6 +15,10 @@ export interface CompletionRequest {
   readonly topP: number | undefined;
   readonly seed: number | undefined;
   readonly stop: readonly string[];
+  readonly frequencyPenalty: number | undefined;
+  readonly presencePenalty: number | undefined;
+  /** By token id. */
+  readonly logitBias: Readonly<Record<string, number>> | undefined;
   readonly stream: boolean;
   readonly includeUsage: boolean;
 }
@@ -79,6 +83,9 @@ const bodySchema = z.strictObject({
   stop: left(
     z.preprocess((value) => (typeof value === 'string' ? [value] : value), z.array(z.string().max(LONGEST_STOP_STRING)).max(MOST_STOP_STRINGS)),
   ),
+  frequency_penalty: left(z.number().min(-2).max(2)),
+  presence_penalty: left(z.number().min(-2).max(2)),
+  logit_bias: left(z.record(z.string().regex(/^\d{1,9}$/, { error: 'keys must be token ids' }), z.number().min(-100).max(100))),
   stream: left(z.boolean()),
   stream_options: left(z.strictObject({ include_usage: left(z.boolean()), include_obfuscation: left(z.boolean()) })),
   prune: left(z.record(z.string(), pruneValue).refine((options) => !('begin' in options), { error: 'there is no option "begin"' })),
@@ -93,11 +100,8 @@ const bodySchema = z.strictObject({
   parallel_tool_calls: anything,
   // of effect, and not to be had
   n: nothing(1),
-  frequency_penalty: nothing(0),
-  presence_penalty: nothing(0),
   logprobs: nothing(false),
   top_logprobs: nothing(),
-  logit_bias: nothing({}),
   response_format: nothing({ type: 'text' }),
   modalities: nothing(['text']),
   tools: nothing([]),
@@ -133,6 +137,9 @@ export function parseRequest(text: string): CompletionRequest {
     topP: data.top_p ?? undefined,
     seed: data.seed ?? undefined,
     stop: data.stop ?? [],
+    frequencyPenalty: data.frequency_penalty ?? undefined,
+    presencePenalty: data.presence_penalty ?? undefined,
+    logitBias: data.logit_bias ?? undefined,
     stream: data.stream ?? false,
     includeUsage: data.stream_options?.include_usage ?? false,
   };
