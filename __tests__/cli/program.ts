@@ -17,8 +17,17 @@ export function start(...args: string[]): { child: ChildProcess; finished: Promi
 
 /** With a text piped into it. */
 export function startWithInput(input: string | undefined, ...args: string[]): { child: ChildProcess; finished: Promise<Finished> } {
+  return launch(input, {}, args);
+}
+
+/** With these variables in its environment. */
+export function runWith(env: Readonly<Record<string, string>>, ...args: string[]): Promise<Finished> {
+  return launch(undefined, env, args).finished;
+}
+
+function launch(input: string | undefined, env: Readonly<Record<string, string>>, args: readonly string[]): ReturnType<typeof start> {
   const command = [require.resolve('ts-node/dist/bin'), path.join(ROOT, 'lib/cli/main.ts'), ...args];
-  const child = spawn(process.execPath, command, { cwd: ROOT, stdio: ['pipe', 'pipe', 'pipe'] });
+  const child = spawn(process.execPath, command, { cwd: ROOT, env: { ...process.env, ...env }, stdio: ['pipe', 'pipe', 'pipe'] });
   child.stdin.on('error', () => {}); // a program that ends early reads no further
   child.stdin.end(input);
   let stdout = '';

@@ -3,6 +3,15 @@ import { VisPrunerError } from '../../layers/errors';
 
 export const EXIT = { ok: 0, failure: 1, wrongUse: 2, interrupt: 130, terminate: 143 } as const;
 
+/** An error that nobody waited for, in a timer or an event, ends the program as any other does. */
+export function failOnUncaught(): void {
+  process.on('uncaughtException', (error) => {
+    const { message, code } = failure(error);
+    console.error(message);
+    process.exit(code);
+  });
+}
+
 /** What went wrong, on one line for stderr, and the exit code: 2 where what was typed is wrong, 1 where what it names is. */
 export function failure(error: unknown): { message: string; code: number } {
   const debug = process.env.VISPRUNER_DEBUG ? `\n${error instanceof Error ? error.stack : ''}` : '';
