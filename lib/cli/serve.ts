@@ -77,7 +77,7 @@ export function addServe(program: Command, context: CommandContext): void {
         const { host, queue, cache, maxBody, maxImages, maxPixels, allowUrl, cors, quiet } = flags;
         const limits = { queue, conversations: cache || 0, maxBodyBytes: maxBody, maxImages, maxPixels };
         const log = quiet ? undefined : (line: string) => console.error(line);
-        const server = createServer(model, { name, prune, host, ...limits, allowUrl, apiKey, cors, log });
+        const server = createServer(model, { name, prune, seed: flags.seed, host, ...limits, allowUrl, apiKey, cors, log });
         const { url } = await server.listen(flags.port);
         if (flags.json) print(`${JSON.stringify({ url, model: name, backend: model.backend, pid: process.pid })}\n`, signal);
         else console.error(`${name} is served at ${url}/v1 (${model.backend}); Ctrl-C ends it.`);

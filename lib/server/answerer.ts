@@ -17,6 +17,8 @@ const CHARACTERS_PER_TOKEN = 16;
 export interface AnswererOptions {
   /** For requests that say nothing of pruning. */
   readonly prune: PruneOptions;
+  /** For requests that give none. */
+  readonly seed: number;
   /** Conversations whose keys and values are kept. */
   readonly conversations: number;
   readonly maxPixels: number;
@@ -66,7 +68,7 @@ export class Answerer {
         pruner.textDependent || this.options.conversations === 0
           ? undefined
           : this.store.begin({ pruning: JSON.stringify(pruning), ids, images: images.images });
-      const { maxNewTokens, temperature, topP, seed, stop } = request;
+      const { maxNewTokens, temperature, topP, seed = this.options.seed, stop } = request;
       const sampling = { maxNewTokens, temperature, topP, seed, stop, logitsProcessor: processors(request) };
       const answer = yield* this.model.stream(images, request.messages, { ...sampling, prune: pruner, cache: conversation?.cache, signal });
       if (conversation) conversation.course = { ...conversation.course, ids: Int32Array.from([...ids, ...answer.ids]) };

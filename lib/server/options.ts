@@ -1,3 +1,4 @@
+import { checkOptionNames, type OptionNames } from '../../weights/option_names';
 import type { PruneOptions } from '../prune/registry';
 import { ServerError } from './errors';
 import { type FetchImage, publicFetcher } from './fetch_public';
@@ -7,6 +8,8 @@ export interface ServerOptions {
   readonly name: string;
   /** Pruning of requests that say nothing of it. Default: none. */
   readonly prune?: PruneOptions;
+  /** Of draws for requests that give none, 0 to 2^32 - 1. Default 0. */
+  readonly seed?: number;
   /** Where it listens, and whether it takes host names that are not this machine's (where this is not loopback). Default 127.0.0.1. */
   readonly host?: string;
   /** Requests that may wait. Default 32. */
@@ -31,6 +34,24 @@ export interface ServerOptions {
   readonly log?: (line: string) => void;
 }
 
+const SERVER_OPTIONS: OptionNames<ServerOptions> = {
+  name: true,
+  prune: true,
+  seed: true,
+  host: true,
+  queue: true,
+  conversations: true,
+  maxBodyBytes: true,
+  maxImages: true,
+  maxPixels: true,
+  allowUrl: true,
+  apiKey: true,
+  cors: true,
+  headTimeout: true,
+  requestTimeout: true,
+  log: true,
+};
+
 /** All that has a default, with it. */
 export interface CheckedOptions extends Required<Omit<ServerOptions, 'apiKey' | 'allowUrl'>> {
   readonly apiKey: string | undefined;
@@ -40,16 +61,20 @@ export interface CheckedOptions extends Required<Omit<ServerOptions, 'apiKey' | 
 const FETCH_TIMEOUT_MS = 10_000;
 const REDIRECTS = 3;
 
-/** @throws ServerError `SERVER_OPTION` */
-export function checkedOptions({ allowUrl = false, apiKey, ...options }: ServerOptions): CheckedOptions {
+/** @throws ServerError `SERVER_OPTION`; ConfigError `OPTION_UNKNOWN` */
+export function checkedOptions(given: ServerOptions): CheckedOptions {
+  checkOptionNames(given, SERVER_OPTIONS, 'createServer');
+  const { allowUrl = false, apiKey, ...options } = given;
   const { maxBodyBytes = 20e6 } = options;
   const limits = { maxBytes: maxBodyBytes, timeoutMs: FETCH_TIMEOUT_MS, redirects: REDIRECTS };
   const fetcher = typeof allowUrl === 'function' ? allowUrl : publicFetcher(limits);
-  if (options.name === '') throw new ServerError('SERVER_OPTION', 'The name of the model is empty. Give the name that requests are to use.');
+  if (typeof options.name !== 'string' || options.name === '')
+    throw new ServerError('SERVER_OPTION', 'The name of the model is missing. Give the name that requests are to use.');
   if (apiKey === '') throw new ServerError('SERVER_OPTION', 'The API key is empty. Give one, or leave it out for a server without.');
   return {
     name: options.name,
     prune: options.prune ?? { method: 'none' },
+    seed: whole('seed', options.seed ?? 0, 0, 2 ** 32 - 1),
     host: options.host ?? '127.0.0.1',
     queue: whole('queue', options.queue ?? 32, 0),
     conversations: whole('conversations', options.conversations ?? 4, 0),
@@ -65,7 +90,7 @@ export function checkedOptions({ allowUrl = false, apiKey, ...options }: ServerO
   };
 }
 
-function whole(name: string, value: number, least: number): number {
-  if (Number.isSafeInteger(value) && value >= least) return value;
-  throw new ServerError('SERVER_OPTION', `Option "${name}" is ${value}. Give a whole number of at least ${least}.`);
+function whole(name: string, value: number, least: number, most: number = Number.MAX_SAFE_INTEGER): number {
+  if (Number.isSafeInteger(value) && value >= least && value <= most) return value;
+  throw new ServerError('SERVER_OPTION', `Option "${name}" is ${value}. Give a whole number from ${least} to ${most}.`);
 }

@@ -45,7 +45,7 @@ export function createServer(model: VisionLanguageModel, options: ServerOptions)
   const checked = checkedOptions(options);
   const { name, host, apiKey, cors, log, maxBodyBytes, maxImages, maxPixels, fetchImage, headTimeout, requestTimeout } = checked;
   const queue = new TurnQueue(checked.queue);
-  const answerer = new Answerer(model, { prune: checked.prune, conversations: checked.conversations, maxPixels });
+  const answerer = new Answerer(model, { prune: checked.prune, seed: checked.seed, conversations: checked.conversations, maxPixels });
   const limits = { name, maxBodyBytes, maxImages, maxReading: Math.max(LEAST_READING, checked.queue), fetchImage };
   const completions = new Completions(answerer, queue, limits);
   const app = makeApp(completions, queue, new Metrics(queue), { name, apiKey, log, pages: { loopback: isLoopback(host), origins: cors } });
