@@ -41,7 +41,7 @@ module.exports = {
       from: { path: '^lib/cli/' },
       to: { path: '^(examples|bench|__tests__)/' },
     },
-    room('convert', 'weights/|lib/config|layers/(parameters|errors)\\.ts$', 'Checkpoint to checkpoint: no model is built.'),
+    room('convert', 'weights/|lib/config|layers/(parameters|errors|error_codes)\\.ts$', 'Checkpoint to checkpoint: no model is built.'),
     room('examples', 'lib/index\\.ts$', 'Examples use what a user has.'),
     room('bench', 'lib/index\\.ts$', 'Benchmarks measure what a user has.'),
     packages('layers', '@tensorflow/tfjs', 'TensorFlow.js is all that a layer needs.'),

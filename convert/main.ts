@@ -1,12 +1,14 @@
 import { SingleBar } from 'cli-progress';
-import { Command } from 'commander';
+import { Command, CommanderError } from 'commander';
+import { ERROR_CODES } from '../layers/error_codes';
 import { VisPrunerError } from '../layers/errors';
 import { convertCheckpoint } from './convert';
 import { addConvertOptions, type ConvertFlags, parsePrecision, parseSize } from './options';
 
+const abort = new AbortController();
+process.once('SIGINT', () => abort.abort(new Error('Interrupted; nothing was written.')));
+
 async function run(source: string, target: string, given: ConvertFlags): Promise<void> {
-  const abort = new AbortController();
-  process.once('SIGINT', () => abort.abort(new Error('Interrupted; nothing was written.')));
   const bar = process.stderr.isTTY
     ? new SingleBar({ format: '{bar} {percentage}% | {name}', stream: process.stderr, clearOnComplete: true })
     : undefined;
@@ -32,10 +34,19 @@ async function run(source: string, target: string, given: ConvertFlags): Promise
 
 const program = addConvertOptions(new Command('convert'))
   .description('Writes a checkpoint in another precision, size of files, or layout of keys. The target appears when it is complete.')
+  .exitOverride()
   .action(run);
 
+/** 2 where what was typed is wrong, 130 for Ctrl-C, 1 for all else, as the command line has it. */
+function exitCodeOf(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2; // commander has printed it
+  if (abort.signal.aborted) return 130;
+  if (!(error instanceof VisPrunerError)) return 1;
+  return ERROR_CODES[error.name]?.[error.code]?.use ? 2 : 1;
+}
+
 program.parseAsync().catch((error: unknown) => {
-  if (error instanceof VisPrunerError) console.error(`${error.code}: ${error.message}`);
-  else console.error(error instanceof Error ? error.message : error);
-  process.exitCode = 1;
+  if (error instanceof VisPrunerError) console.error(`error [${error.code}]: ${error.message}`);
+  else if (!(error instanceof CommanderError)) console.error(error instanceof Error ? error.message : error);
+  process.exitCode = exitCodeOf(error);
 });

@@ -81,7 +81,7 @@ describe('the same values', () => {
     await convertCheckpoint(sharded, joined);
     await convertCheckpoint(join(LAYOUTS, 'mixed'), once);
     expect(Buffer.compare(await readFile(join(joined, 'model.safetensors')), await readFile(join(once, 'model.safetensors')))).toBe(0);
-    expect((await readdir(joined)).sort()).toEqual(['config.json', 'model.safetensors']);
+    expect((await readdir(joined)).sort()).toEqual(['SHA256SUMS', 'config.json', 'model.safetensors']);
   });
 
   it('are rounded to nearest on the way to half precision', async () => {
@@ -177,7 +177,7 @@ describe('a mistake is named', () => {
     const from = await source([1, NaN]);
     await expect(convertCheckpoint(from, target(), { checkFinite: true })).rejects.toMatchObject({
       code: 'NOT_FINITE',
-      message: expect.stringContaining('element 1 of "w" is NaN'),
+      message: expect.stringContaining('element 1 of "weight" is NaN'),
     });
     const to = target();
     await convertCheckpoint(from, to, { dtype: 'bfloat16' });
@@ -219,5 +219,5 @@ it('runs from source through ts-node', async () => {
   expect(stderr).toBe('');
   expect(await readdir(to)).toContain('model.safetensors.index.json');
   const failing = run(process.execPath, args, { cwd: root });
-  await expect(failing).rejects.toMatchObject({ code: 1, stderr: expect.stringContaining('TARGET_EXISTS: ') });
+  await expect(failing).rejects.toMatchObject({ code: 1, stderr: expect.stringContaining('error [TARGET_EXISTS]: ') });
 }, 300000); // two compilations, on a machine that may be busy
