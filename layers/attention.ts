@@ -71,11 +71,12 @@ export function attendSegments(
 export function attentionProbabilities(queries: tf.Tensor2D, keys: tf.Tensor2D, shape: HeadShape, mask?: tf.Tensor2D): tf.Tensor3D {
   return tf.tidy(() => {
     const group = shape.heads / shape.keyValueHeads;
+    const rows = mask && grouped(mask, group);
     const perHead: tf.Tensor3D[] = [];
     for (let head = 0; head < shape.keyValueHeads; head++) {
       const q = headRows(queries, head, group, shape.headDim); // [Q * group, headDim]
       const k = columnsOf(keys, head * shape.headDim, shape.headDim); // [K, headDim]
-      const probabilities = tf.softmax(masked(scores(q, k, shape.headDim), mask, group)); // [Q * group, K]
+      const probabilities = tf.softmax(masked(scores(q, k, shape.headDim), rows)); // [Q * group, K]
       perHead.push(tf.transpose(tf.reshape(probabilities, [queries.shape[0], group, keys.shape[0]]), [1, 0, 2]));
     }
     return tf.concat(perHead, 0);
@@ -88,6 +89,7 @@ function attendHeadByHead(queries: tf.Tensor2D, keys: tf.Tensor2D, values: tf.Te
   const group = shape.heads / keyValueHeads;
   const queryLength = queries.shape[0];
   const keyLength = keys.shape[0];
+  const mask = options.mask && grouped(options.mask, group);
   const maps: tf.Tensor3D[] = [];
   const parts: tf.Tensor2D[] = [];
   for (let head = 0; head < keyValueHeads; head++) {
@@ -95,7 +97,7 @@ function attendHeadByHead(queries: tf.Tensor2D, keys: tf.Tensor2D, values: tf.Te
       const q = headRows(queries, head, group, headDim); // [Q * group, headDim]
       const k = columnsOf(keys, head * headDim, headDim); // [K, headDim]
       const v = columnsOf(values, head * headDim, headDim);
-      const probabilities = tf.softmax(masked(scores(q, k, headDim), options.mask, group)); // [Q * group, K]
+      const probabilities = tf.softmax(masked(scores(q, k, headDim), mask)); // [Q * group, K]
       if (options.onProbabilities) {
         maps.push(tf.keep(tf.transpose(tf.reshape(probabilities, [queryLength, group, keyLength]), [1, 0, 2])));
       }
@@ -145,8 +147,8 @@ function scores(q: tf.Tensor2D, k: tf.Tensor2D, headDim: number): tf.Tensor2D {
   return tf.matMul(tf.mul<tf.Tensor2D>(q, 1 / Math.sqrt(headDim)), tf.transpose(k));
 }
 
-function masked(raw: tf.Tensor2D, mask: tf.Tensor2D | undefined, group: number): tf.Tensor2D {
-  return mask ? tf.add(raw, grouped(mask, group)) : raw;
+function masked(raw: tf.Tensor2D, mask: tf.Tensor2D | undefined): tf.Tensor2D {
+  return mask ? tf.add(raw, mask) : raw;
 }
 
 /** [Q, K] -> [Q * group, K]: each row once per query head of the group. */

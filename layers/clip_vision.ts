@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs';
 import { type Activation, activation } from './activation';
-import { attend, attendSegments, attentionProbabilities, type HeadShape } from './attention';
+import { attendSegments, attentionProbabilities, type HeadShape } from './attention';
 import { Linear } from './linear';
 import { LayerNorm } from './norm';
 import type { Matrix, Parameter, Parameters } from './parameters';
@@ -29,10 +29,17 @@ export interface VisionBlockOutput {
   readonly attention: readonly tf.Tensor2D[];
 }
 
-/** Keys and values of a crop's rows, each [1 + N, C]. */
-export interface KeysAndValues {
+/** Queries, keys and values of rows, each [R, C]. */
+export interface Projected {
+  readonly queries: tf.Tensor2D;
   readonly keys: tf.Tensor2D;
   readonly values: tf.Tensor2D;
+}
+
+/** What the rows of whole crops got from one another, [crops * (1 + N), C], and the attention asked for, [heads, N] a crop. */
+export interface Mixed {
+  readonly mixed: tf.Tensor2D;
+  readonly attention: readonly tf.Tensor2D[];
 }
 
 /** Self-attention of the encoder: every token sees every token of its crop. */
@@ -54,30 +61,19 @@ class ClipAttention {
     this.path = parameters.path;
   }
 
-  /** x [crops * (1 + N), C] -> the same shape, and the attention rows asked for */
-  apply(x: tf.Tensor2D, crops: readonly Segment[], rows?: AttentionRows, tap?: Tap): VisionBlockOutput {
-    const queries = this.q.apply(x);
-    const keys = this.k.apply(x);
+  project(x: tf.Tensor2D): Projected {
+    return { queries: this.q.apply(x), keys: this.k.apply(x), values: this.v.apply(x) };
+  }
+
+  /** [crops * (1 + N), C] each -> the mixed values, the same shape, and the attention rows asked for */
+  mix({ queries, keys, values }: Projected, crops: readonly Segment[], rows?: AttentionRows, tap?: Tap): Mixed {
     const attention = rows ? this.attentionRows(queries, keys, crops, rows) : [];
     const onProbabilities = tap && ((value: tf.Tensor3D) => tap(`${this.path}#probabilities`, value));
-    const mixed = attendSegments(queries, keys, this.v.apply(x), crops, this.shape, { onProbabilities });
-    return { hiddenStates: this.out.apply(mixed), attention };
+    return { mixed: attendSegments(queries, keys, values, crops, this.shape, { onProbabilities }), attention };
   }
 
-  /** Keys and values of normed rows. */
-  keysAndValues(x: tf.Tensor2D): KeysAndValues {
-    return { keys: this.k.apply(x), values: this.v.apply(x) };
-  }
-
-  /** Normed rows of one crop [n, C] attend to the crop's keys and values -> [n, C] */
-  attendTo(x: tf.Tensor2D, { keys, values }: KeysAndValues): tf.Tensor2D {
-    return this.out.apply(attend(this.q.apply(x), keys, values, this.shape));
-  }
-
-  /** What one normed row of a crop pays to each of its patches: [1, C] -> [heads, N] */
-  rowAttention(x: tf.Tensor2D, keys: tf.Tensor2D): tf.Tensor2D {
-    const probabilities = attentionProbabilities(this.q.apply(x), keys, this.shape); // [heads, 1, 1 + N]
-    return tf.slice(tf.squeeze<tf.Tensor2D>(probabilities, [1]), [0, 1], [-1, -1]);
+  output(mixed: tf.Tensor2D): tf.Tensor2D {
+    return this.out.apply(mixed);
   }
 
   private attentionRows(queries: tf.Tensor2D, keys: tf.Tensor2D, crops: readonly Segment[], rows: AttentionRows): readonly tf.Tensor2D[] {
@@ -135,35 +131,35 @@ export class ClipVisionBlock {
   apply(x: tf.Tensor2D, crops: readonly Segment[], rows?: AttentionRows, tap?: Tap): VisionBlockOutput {
     let attention: readonly tf.Tensor2D[] = [];
     const hiddenStates = tf.tidy(() => {
-      const attended = this.attention.apply(this.norm1.apply(x), crops, rows, tap);
-      attention = attended.attention.map((value) => tf.keep(value));
-      tap?.(`${this.path}.self_attn`, attended.hiddenStates);
-      return this.feedForward(tf.add(x, attended.hiddenStates), tap);
+      const { mixed, attention: asked } = this.mix(this.project(x), crops, rows, tap);
+      attention = asked.map((value) => tf.keep(value));
+      return this.finish(x, mixed, tap);
     });
     return { hiddenStates, attention };
   }
 
-  /** The first half of `apply` in parts, for one crop: keys and values of some of its rows [n, C]; the caller disposes both. */
-  keysAndValues(rows: tf.Tensor2D): KeysAndValues {
-    return tf.tidy(() => ({ ...this.attention.keysAndValues(this.norm1.apply(rows)) }));
+  /** The first of three parts of `apply`, for callers that pause in between; rows by themselves: [n, C] */
+  project(rows: tf.Tensor2D): Projected {
+    return this.attention.project(this.norm1.apply(rows));
   }
 
-  /** The second half: some rows of a crop [n, C], when keys and values of all are at hand -> the same rows after the block */
-  applyRows(rows: tf.Tensor2D, all: KeysAndValues): tf.Tensor2D {
-    return tf.tidy(() => this.feedForward(tf.add(rows, this.attention.attendTo(this.norm1.apply(rows), all))));
+  /** The second: rows of whole crops look at one another. */
+  mix(projected: Projected, crops: readonly Segment[], rows?: AttentionRows, tap?: Tap): Mixed {
+    return this.attention.mix(projected, crops, rows, tap);
   }
 
-  /** The class token's attention in `applyRows`: its row [1, C] -> [heads, N] */
-  classAttention(row: tf.Tensor2D, all: KeysAndValues): tf.Tensor2D {
-    return tf.tidy(() => this.attention.rowAttention(this.norm1.apply(row), all.keys));
-  }
-
-  private feedForward(x: tf.Tensor2D, tap?: Tap): tf.Tensor2D {
-    const mlp = this.fc2.apply(this.activation(this.fc1.apply(this.norm2.apply(x))));
-    tap?.(`${this.path}.mlp`, mlp);
-    const output = tf.add<tf.Tensor2D>(x, mlp);
-    tap?.(this.path, output);
-    return output;
+  /** The third, rows by themselves again: what entered the block, and what `mix` gave for it, both [n, C] -> [n, C] */
+  finish(rows: tf.Tensor2D, mixed: tf.Tensor2D, tap?: Tap): tf.Tensor2D {
+    return tf.tidy(() => {
+      const attended = this.attention.output(mixed);
+      tap?.(`${this.path}.self_attn`, attended);
+      const between = tf.add<tf.Tensor2D>(rows, attended);
+      const mlp = this.fc2.apply(this.activation(this.fc1.apply(this.norm2.apply(between))));
+      tap?.(`${this.path}.mlp`, mlp);
+      const output = tf.add<tf.Tensor2D>(between, mlp);
+      tap?.(this.path, output);
+      return output;
+    });
   }
 }
 

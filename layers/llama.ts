@@ -36,6 +36,13 @@ export interface BlockContext {
   readonly tap?: Tap;
 }
 
+/** Of rows: queries [R, heads * headDim], keys and values [R, keyValueHeads * headDim], turned by their positions. */
+export interface ProjectedRows {
+  readonly queries: tf.Tensor2D;
+  readonly keys: tf.Tensor2D;
+  readonly values: tf.Tensor2D;
+}
+
 class LlamaAttention {
   private readonly q: Linear;
   private readonly k: Linear;
@@ -59,25 +66,30 @@ class LlamaAttention {
     this.path = parameters.path;
   }
 
-  /** x [R, D] -> [R, D]; appends to the caches where there are some (one a segment). */
-  apply(x: tf.Tensor2D, context: BlockContext, caches?: readonly KeyValueCache[]): tf.Tensor2D {
-    const { tap, segments } = context;
-    const queries = this.rotary.apply(this.q.apply(x), context.rotary);
-    const keys = this.rotary.apply(this.k.apply(x), context.rotary);
-    const values = this.v.apply(x);
+  project(x: tf.Tensor2D, rotary: RotaryTable, tap?: Tap): ProjectedRows {
+    const queries = this.rotary.apply(this.q.apply(x), rotary);
+    const keys = this.rotary.apply(this.k.apply(x), rotary);
     tap?.(`${this.path}#queries`, queries);
     tap?.(`${this.path}#keys`, keys);
+    return { queries, keys, values: this.v.apply(x) };
+  }
+
+  /** -> [R, heads * headDim]; appends to the caches where there are some (one a segment). */
+  mix({ queries, keys, values }: ProjectedRows, context: BlockContext, caches?: readonly KeyValueCache[]): tf.Tensor2D {
+    const { tap, segments } = context;
     const onProbabilities = tap && ((value: tf.Tensor3D) => tap(`${this.path}#probabilities`, value));
-    if (!caches) {
-      return this.o.apply(attendSegments(queries, keys, values, segments, this.heads, { mask: context.masks[0], onProbabilities }));
-    }
+    if (!caches) return attendSegments(queries, keys, values, segments, this.heads, { mask: context.masks[0], onProbabilities });
     const parts = segments.map(({ start, length }, i) => {
       const cache = caches[i] as KeyValueCache;
       const rows = (t: tf.Tensor2D) => (length === t.shape[0] ? t : tf.slice(t, [start, 0], [length, -1]));
       cache.append(rows(keys), rows(values), context.positions.subarray(start, start + length));
       return cache.attend(rows(queries), { mask: context.masks[i], onProbabilities });
     });
-    return this.o.apply(parts.length === 1 ? (parts[0] as tf.Tensor2D) : tf.concat(parts, 0));
+    return parts.length === 1 ? (parts[0] as tf.Tensor2D) : tf.concat(parts, 0);
+  }
+
+  output(mixed: tf.Tensor2D): tf.Tensor2D {
+    return this.o.apply(mixed);
   }
 
   probabilities(
@@ -124,11 +136,25 @@ export class LlamaBlock {
 
   /** x [R, D] -> [R, D]. Without caches, all segments are attended to within themselves (training, tests); they share the first mask. */
   apply(x: tf.Tensor2D, context: BlockContext, caches?: readonly KeyValueCache[]): tf.Tensor2D {
+    return tf.tidy(() => this.finish(x, this.mix(this.project(x, context.rotary, context.tap), context, caches), context.tap));
+  }
+
+  /** The first of three parts of `apply`, for callers that pause in between; rows by themselves: [n, D] */
+  project(rows: tf.Tensor2D, rotary: RotaryTable, tap?: Tap): ProjectedRows {
+    return this.attention.project(this.inputNorm.apply(rows), rotary, tap);
+  }
+
+  /** The second: rows look at what came before them. -> [n, heads * headDim] */
+  mix(projected: ProjectedRows, context: BlockContext, caches?: readonly KeyValueCache[]): tf.Tensor2D {
+    return tf.tidy(() => this.attention.mix(projected, context, caches));
+  }
+
+  /** The third, rows by themselves again: what entered the block [n, D], and what `mix` gave for it -> [n, D] */
+  finish(rows: tf.Tensor2D, mixed: tf.Tensor2D, tap?: Tap): tf.Tensor2D {
     return tf.tidy(() => {
-      const { tap } = context;
-      const attended = this.attention.apply(this.inputNorm.apply(x), context, caches);
+      const attended = this.attention.output(mixed);
       tap?.(`${this.path}.self_attn`, attended);
-      const between = tf.add<tf.Tensor2D>(x, attended);
+      const between = tf.add<tf.Tensor2D>(rows, attended);
       const normed = this.postNorm.apply(between);
       const mlp = this.down.apply(tf.mul(this.activation(this.gate.apply(normed)), this.up.apply(normed)));
       tap?.(`${this.path}.mlp`, mlp);

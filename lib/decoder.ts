@@ -4,7 +4,7 @@ import type { KeyValueCache } from '../layers/kv_cache';
 import type { BlockContext, Llama, LlamaBlock, LlamaShape } from '../layers/llama';
 import type { RotaryTable } from '../layers/rotary';
 import type { Segment, Tap } from '../layers/tap';
-import { inSteps, stepsOf } from './backend/step';
+import { columnsOf, fitsStep, inSteps, rowsOf, stepsOf } from './backend/step';
 import type { Pacer, Pause } from './pacer';
 import { keepPrevious, type Live, newLive, type PrefillInput, positionsIn, reduceAll, segmentsOf } from './reduction';
 import type { Sequence } from './sequence';
@@ -48,9 +48,13 @@ export async function prefill(llama: Llama, inputs: readonly PrefillInput[], opt
       }
       for (const [i, live] of lives.entries()) entering[i]?.push(live.visualRows.length);
       keepPrevious(k, states, lives);
-      const next = await runBlock(llama.blocks[k] as LlamaBlock, states, shared.parts, cachesOf(k, lives), options.pacer.pause);
+      const block = llama.blocks[k] as LlamaBlock;
+      const next = shared.whole
+        ? block.apply(states, shared.whole, cachesOf(k, lives))
+        : await blockInSteps({ block, shape: llama.shape, shared, caches: cachesOf(k, lives) }, states, options.pacer.pause);
       states.dispose();
       states = next;
+      await options.pacer.pause();
       const after = await reduceAll(llama, k, states, lives, 'afterBlock');
       if (after) {
         states.dispose();
@@ -105,51 +109,80 @@ export async function decodeStep(llama: Llama, embeddings: tf.Tensor2D, sequence
  */
 export function allLogits(llama: Llama, states: tf.Tensor2D, { pacer, tap }: PassOptions): Promise<tf.Tensor2D> {
   const { hidden_size: width, vocab_size: vocabulary } = llama.shape;
-  return inSteps(states, tap ? 0 : 2 * width * vocabulary, (rows) => llama.logits(rows, tap), pacer.pause);
+  return inSteps(states.shape[0], tap ? 0 : 2 * width * vocabulary, (start, length) => llama.logits(rowsOf(states, start, length), tap), pacer.pause);
 }
 
-/** Rows that go through a block in one step. */
+/** Rows that attend in one step. */
 interface Part extends Segment {
-  readonly context: BlockContext;
+  readonly context: Omit<BlockContext, 'rotary'>;
   /** Indices of the sequences that the segments belong to. */
   readonly sequences: readonly number[];
 }
 
-/** A later part sees what the earlier ones put into the caches. */
-async function runBlock(
-  block: LlamaBlock,
-  states: tf.Tensor2D,
-  parts: readonly Part[],
-  caches: readonly KeyValueCache[],
-  pause: Pause,
-): Promise<tf.Tensor2D> {
-  const outputs: tf.Tensor2D[] = [];
+interface SteppedBlock {
+  readonly block: LlamaBlock;
+  readonly shape: LlamaShape;
+  readonly shared: SharedContext;
+  readonly caches: readonly KeyValueCache[];
+}
+
+/** `block.apply` in steps. A later part of the rows sees what earlier ones put into the caches. */
+async function blockInSteps({ block, shape, shared, caches }: SteppedBlock, states: tf.Tensor2D, pause: Pause): Promise<tf.Tensor2D> {
+  const { width, queryWidth, keyWidth } = widthsOf(shape);
+  const count = states.shape[0];
+  const owned: tf.Tensor[] = [];
+  const own = <T extends tf.Tensor>(tensor: T): T => {
+    owned.push(tensor);
+    return tensor;
+  };
   try {
-    for (const { start, length, context, sequences } of parts) {
-      const own = sequences.map((i) => caches[i] as KeyValueCache);
-      outputs.push(tf.tidy(() => block.apply(parts.length === 1 ? states : tf.slice(states, [start, 0], [length, -1]), context, own)));
+    const project = (start: number, length: number) => {
+      const { queries, keys, values } = block.project(rowsOf(states, start, length), shared.rotaryOf(start, length));
+      return tf.concat([queries, keys, values], 1);
+    };
+    const projected = own(await inSteps(count, 2 * width * (queryWidth + 2 * keyWidth), project, pause));
+    const mixedParts: tf.Tensor2D[] = [];
+    for (const { start, length, context, sequences } of shared.parts) {
+      const mixed = tf.tidy(() => {
+        const columns = columnsOf(rowsOf(projected, start, length), [queryWidth, keyWidth, keyWidth]);
+        const [queries, keys, values] = columns as [tf.Tensor2D, tf.Tensor2D, tf.Tensor2D];
+        const own = sequences.map((i) => caches[i] as KeyValueCache);
+        return block.mix({ queries, keys, values }, { ...context, rotary: shared.rotary }, own);
+      });
+      mixedParts.push(own(mixed));
       await pause();
     }
-    return outputs.length === 1 ? (outputs.pop() as tf.Tensor2D) : tf.concat(outputs, 0);
+    const mixed = mixedParts.length === 1 ? (mixedParts[0] as tf.Tensor2D) : own(tf.concat(mixedParts, 0));
+    const finish = (start: number, length: number) => block.finish(rowsOf(states, start, length), rowsOf(mixed, start, length));
+    return await inSteps(count, 2 * width * (queryWidth + 3 * shape.intermediate_size), finish, pause);
   } finally {
-    tf.dispose(outputs);
+    tf.dispose(owned);
   }
 }
 
 /** Rotary tables and masks, shared by blocks until rows are dropped or a block holds other tokens than the one before. */
 class SharedContext {
+  readonly rotary: RotaryTable;
   readonly parts: readonly Part[];
+  /** Where a block is done in one step. */
+  readonly whole: BlockContext | undefined;
   private readonly held: readonly number[];
   private readonly positions: Int32Array;
   private readonly segments: readonly Segment[];
 
-  constructor(llama: Llama, lives: readonly Live[], block: number, tap?: Tap) {
+  constructor({ rotary, shape }: Llama, lives: readonly Live[], block: number, tap?: Tap) {
     this.held = heldIn(block, lives);
     this.positions = packedPositions(block, lives);
     this.segments = segmentsOf(lives);
+    this.rotary = rotary.table(this.positions);
+    const { width, queryWidth, keyWidth } = widthsOf(shape);
+    const rows = this.positions.length;
     const keys = Math.max(...this.segments.map(({ length }, i) => (this.held[i] as number) + length));
-    const steps = stepsOf(this.positions.length, tap ? 0 : rowFlops(llama.shape, keys));
-    this.parts = steps.map((step) => this.part(llama, step, tap));
+    const attention = 4 * queryWidth * keys;
+    const products = 2 * width * (2 * queryWidth + 2 * keyWidth + 3 * shape.intermediate_size);
+    const whole = tap !== undefined || fitsStep(rows * (attention + products));
+    this.parts = stepsOf(rows, whole ? 0 : attention).map((step) => this.part(step));
+    this.whole = whole ? { ...(this.parts[0] as Part).context, rotary: this.rotary, tap } : undefined;
   }
 
   fits(lives: readonly Live[], block: number): boolean {
@@ -161,14 +194,18 @@ class SharedContext {
     );
   }
 
-  dispose(): void {
-    for (const { context } of this.parts) {
-      disposeTable(context.rotary);
-      for (const mask of context.masks) mask?.dispose();
-    }
+  /** The table of some rows. Inside a tidy. */
+  rotaryOf(start: number, length: number): RotaryTable {
+    const rows = (table: tf.Tensor3D) => (length === table.shape[0] ? table : tf.slice(table, [start, 0, 0], [length, -1, -1]));
+    return { cos: rows(this.rotary.cos), sin: rows(this.rotary.sin) };
   }
 
-  private part(llama: Llama, { start, length }: Segment, tap?: Tap): Part {
+  dispose(): void {
+    disposeTable(this.rotary);
+    for (const { context } of this.parts) for (const mask of context.masks) mask?.dispose();
+  }
+
+  private part({ start, length }: Segment): Part {
     const segments: Segment[] = [];
     const masks: (tf.Tensor2D | undefined)[] = [];
     const sequences: number[] = [];
@@ -181,17 +218,13 @@ class SharedContext {
       segments.push({ start: from - start, length: queries });
       masks.push(queries === 1 ? undefined : causalMask(queries, (this.held[i] as number) + to - segment.start));
     }
-    const positions = this.positions.slice(start, start + length);
-    return { start, length, sequences, context: { segments, masks, positions, rotary: llama.rotary.table(positions), tap } };
+    return { start, length, sequences, context: { segments, masks, positions: this.positions.slice(start, start + length) } };
   }
 }
 
-/** What a row costs in one block, with `keys` tokens to attend to. */
-function rowFlops(shape: LlamaShape, keys: number): number {
-  const { hidden_size: width, intermediate_size: inner, head_dim: headDim } = shape;
-  const queryWidth = shape.num_attention_heads * headDim;
-  const keyWidth = shape.num_key_value_heads * headDim;
-  return 2 * width * (2 * queryWidth + 2 * keyWidth + 3 * inner) + 4 * queryWidth * keys;
+function widthsOf(shape: LlamaShape): { readonly width: number; readonly queryWidth: number; readonly keyWidth: number } {
+  const { hidden_size: width, head_dim: headDim } = shape;
+  return { width, queryWidth: shape.num_attention_heads * headDim, keyWidth: shape.num_key_value_heads * headDim };
 }
 
 function cachesOf(block: number, lives: readonly Live[]): KeyValueCache[] {

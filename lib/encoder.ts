@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs';
-import type { AttentionRows, ClipVision, ClipVisionBlock, ClipVisionShape, KeysAndValues, VisionBlockOutput } from '../layers/clip_vision';
+import type { AttentionRows, ClipVision, ClipVisionBlock, ClipVisionShape, VisionBlockOutput } from '../layers/clip_vision';
 import type { Segment, Tap } from '../layers/tap';
-import { fitsStep, inSteps } from './backend/step';
+import { columnsOf, fitsStep, inSteps, rowsOf } from './backend/step';
 import type { Pacer, Pause } from './pacer';
 
 /** Which attention each block hands over, by its index. */
@@ -14,7 +14,7 @@ export interface EncoderOutput {
   readonly attention: ReadonlyMap<number, readonly tf.Tensor2D[]>;
 }
 
-/** Runs the encoder on pixels [crops, H, W, channels], all crops together, where a block of them is short; else in steps. The caller disposes it all. */
+/** Runs the encoder on pixels [crops, H, W, channels], all crops together, where a block of them is short; else in steps. A tap sees whole blocks. The caller disposes it all. */
 export async function runEncoder(
   vision: ClipVision,
   pixels: readonly tf.Tensor4D[],
@@ -28,11 +28,10 @@ export async function runEncoder(
     const crops = vision.segments(states.shape[0] / vision.tokens);
     for (const [k, block] of vision.blocks.entries()) {
       const rows = wanted.get(k);
-      // Attention received by each patch is a mean over all rows, and a tap sees whole blocks.
-      const whole = tap !== undefined || rows === 'received' || fitsStep(states.shape[0] * rowFlops(vision.shape, vision.tokens));
+      const whole = tap !== undefined || fitsStep(states.shape[0] * rowFlops(vision.shape, vision.tokens));
       const output: VisionBlockOutput = whole
         ? block.apply(states, crops, rows, tap)
-        : await blockInSteps(block, states, crops, { shape: vision.shape, classRows: rows === 'class', pause: pacer.pause });
+        : await blockInSteps({ block, shape: vision.shape, rows }, states, crops, pacer.pause);
       states.dispose();
       states = output.hiddenStates;
       if (rows) attention.set(k, output.attention);
@@ -67,59 +66,47 @@ async function embed(vision: ClipVision, pixels: readonly tf.Tensor4D[], pause: 
   }
 }
 
-interface StepOptions {
-  readonly shape: ClipVisionShape;
-  readonly classRows: boolean;
-  readonly pause: Pause;
-}
-
-/** `block.apply`, crop by crop and rows by rows: the same numbers. */
+/** `block.apply` in steps: the same numbers. */
 async function blockInSteps(
-  block: ClipVisionBlock,
+  { block, shape, rows }: { readonly block: ClipVisionBlock; readonly shape: ClipVisionShape; readonly rows: AttentionRows | undefined },
   states: tf.Tensor2D,
   crops: readonly Segment[],
-  options: StepOptions,
+  pause: Pause,
 ): Promise<VisionBlockOutput> {
-  const outputs: tf.Tensor2D[] = [];
+  const { hidden_size: width, intermediate_size: inner } = shape;
+  const count = states.shape[0];
+  const owned: tf.Tensor[] = [];
+  const own = <T extends tf.Tensor>(tensor: T): T => {
+    owned.push(tensor);
+    return tensor;
+  };
   const attention: tf.Tensor2D[] = [];
   try {
+    const project = (start: number, length: number) => {
+      const { queries, keys, values } = block.project(rowsOf(states, start, length));
+      return tf.concat([queries, keys, values], 1);
+    };
+    const projected = own(await inSteps(count, 6 * width * width, project, pause)); // [crops * (1 + N), 3 C]
+    const mixedParts: tf.Tensor2D[] = [];
     for (const { start, length } of crops) {
-      const x = tf.slice(states, [start, 0], [length, -1]);
-      let all: KeysAndValues | undefined;
-      try {
-        all = await keysAndValues(block, x, options);
-        const known = all;
-        if (options.classRows) attention.push(tf.tidy(() => block.classAttention(tf.slice(x, [0, 0], [1, -1]), known)));
-        outputs.push(await inSteps(x, rowFlops(options.shape, length), (rows) => block.applyRows(rows, known), options.pause));
-      } finally {
-        x.dispose();
-        tf.dispose({ ...all });
-      }
+      const mixed = tf.tidy(() => {
+        const [queries, keys, values] = columnsOf(rowsOf(projected, start, length), [width, width, width]) as [tf.Tensor2D, tf.Tensor2D, tf.Tensor2D];
+        const output = block.mix({ queries, keys, values }, [{ start: 0, length }], rows);
+        attention.push(...output.attention.map((value) => tf.keep(value)));
+        return output.mixed;
+      });
+      mixedParts.push(own(mixed));
+      await pause();
     }
-    return { hiddenStates: tf.concat(outputs, 0), attention };
+    const mixed = mixedParts.length === 1 ? (mixedParts[0] as tf.Tensor2D) : own(tf.concat(mixedParts, 0));
+    const finish = (start: number, length: number) => block.finish(rowsOf(states, start, length), rowsOf(mixed, start, length));
+    return { hiddenStates: await inSteps(count, 2 * width * (width + 2 * inner), finish, pause), attention };
   } catch (error) {
     tf.dispose(attention);
     throw error;
   } finally {
-    tf.dispose(outputs);
+    tf.dispose(owned);
   }
-}
-
-/** Of all rows of a crop, in steps. */
-async function keysAndValues(block: ClipVisionBlock, x: tf.Tensor2D, { shape, pause }: StepOptions): Promise<KeysAndValues> {
-  const { hidden_size: width } = shape;
-  const both = await inSteps(
-    x,
-    4 * width * width,
-    (rows) => {
-      const { keys, values } = block.keysAndValues(rows);
-      return tf.concat([keys, values], 1);
-    },
-    pause,
-  ); // [1 + N, 2 C]
-  const [keys, values] = tf.split(both, 2, 1) as [tf.Tensor2D, tf.Tensor2D];
-  both.dispose();
-  return { keys, values };
 }
 
 /** What a row costs in one block, with `keys` rows to attend to. */

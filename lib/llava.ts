@@ -5,7 +5,7 @@ import { Llama } from '../layers/llama';
 import type { Parameters } from '../layers/parameters';
 import { Projector } from '../layers/projector';
 import type { Tap } from '../layers/tap';
-import { inSteps } from './backend/step';
+import { inSteps, rowsOf } from './backend/step';
 import type { ModelConfig, VisionLanguageConfig } from './config';
 import { type PrefillResult, prefill } from './decoder';
 import { attentionKey, CropView, checkedSelection, type EncodedImage, type KeptPatches, keptFeatures, patchesIn } from './encoded';
@@ -234,7 +234,7 @@ export class Llava {
     );
     try {
       const [from, to] = [features.shape[1], this.language.shape.hidden_size];
-      return await inSteps(features, 2 * to * (from + to), (rows) => this.project(rows), pause);
+      return await inSteps(features.shape[0], 2 * to * (from + to), (start, length) => this.project(rowsOf(features, start, length)), pause);
     } finally {
       features.dispose();
     }

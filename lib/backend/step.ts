@@ -2,8 +2,11 @@ import * as tf from '@tensorflow/tfjs';
 import type { Pause } from '../pacer';
 import { currentBackend } from './backends';
 
-/** Floating-point operations that a backend may spend between two pauses: about a tenth of a second on two cores. */
-const STEP_FLOPS: Readonly<Record<string, number>> = { cpu: 1e8, wasm: 2e9, tensorflow: 2e10 };
+/**
+ * Floating-point operations that a backend may spend between two pauses: 150 ms on two cores. Less is slower: a block of a 1.1-billion-parameter Llama
+ * takes 5% longer with 3e9 than in one step, and 14% with 2e9, because each step reads all of its weights.
+ */
+const STEP_FLOPS: Readonly<Record<string, number>> = { cpu: 1e8, wasm: 3e9, tensorflow: 3e10 };
 
 /** Fewer rows than this are no faster: a product then waits for its weights. */
 const LEAST_ROWS = 8;
@@ -21,19 +24,28 @@ export function stepsOf(rows: number, flops: number): { readonly start: number; 
   return Array.from({ length: count }, (_, i) => ({ start: edge(i), length: edge(i + 1) - edge(i) }));
 }
 
-/** What turns rows into as many others, each by itself: in steps, with a pause after each. The caller disposes the result. */
-export async function inSteps(x: tf.Tensor2D, flops: number, apply: (rows: tf.Tensor2D) => tf.Tensor2D, pause: Pause): Promise<tf.Tensor2D> {
+/** Makes `rows` rows in steps, where a row costs `flops`, with a pause after each. The caller disposes the result. */
+export async function inSteps(rows: number, flops: number, make: (start: number, length: number) => tf.Tensor2D, pause: Pause): Promise<tf.Tensor2D> {
   const parts: tf.Tensor2D[] = [];
   try {
-    const steps = stepsOf(x.shape[0], flops);
-    for (const { start, length } of steps) {
-      parts.push(tf.tidy(() => apply(steps.length === 1 ? x : tf.slice(x, [start, 0], [length, -1]))));
+    for (const { start, length } of stepsOf(rows, flops)) {
+      parts.push(tf.tidy(() => make(start, length)));
       await pause();
     }
     return parts.length === 1 ? (parts.pop() as tf.Tensor2D) : tf.concat(parts, 0);
   } finally {
     tf.dispose(parts);
   }
+}
+
+/** Some rows of x; x itself when they are all. Inside a tidy. */
+export function rowsOf(x: tf.Tensor2D, start: number, length: number): tf.Tensor2D {
+  return length === x.shape[0] ? x : tf.slice(x, [start, 0], [length, -1]);
+}
+
+/** x [R, C] in parts of its columns, each [R, width]. The caller disposes them. */
+export function columnsOf(x: tf.Tensor2D, widths: readonly number[]): tf.Tensor2D[] {
+  return tf.split(x, [...widths], 1);
 }
 
 function stepFlops(): number {

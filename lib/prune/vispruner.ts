@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs';
 import { PruneError } from '../../layers/errors';
-import { inSteps } from '../backend/step';
+import { inSteps, rowsOf } from '../backend/step';
 import { finish, Pacer, type Pause, paced, type Steps } from '../pacer';
 import { beforeDecoder } from './before_decoder';
 import { BUDGET_OPTIONS, type Budget, tokenCount } from './budget';
@@ -103,7 +103,7 @@ async function withSimilarity(scores: tf.Tensor2D, features: tf.Tensor2D, pause:
   let similarity: tf.Tensor2D | undefined;
   try {
     const [size, width] = unit.shape;
-    similarity = await inSteps(unit, 2 * size * width, (rows) => tf.matMul(rows, columns), pause);
+    similarity = await inSteps(size, 2 * size * width, (start, length) => tf.matMul(rowsOf(unit, start, length), columns), pause);
     return tf.concat([scores, similarity], 0);
   } finally {
     tf.dispose([unit, columns, similarity].filter((value) => value !== undefined));
