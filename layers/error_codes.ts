@@ -459,6 +459,14 @@ export const BACKEND_CODES = {
     cause: 'The backend does not work on this machine, for the reasons given.',
     remedy: '"vispruner doctor" tells which do; wasm works wherever Node does.',
   },
+  DTYPE_UNAVAILABLE: {
+    cause: 'The backend in use can not compute with weights of that precision.',
+    remedy: 'Use the backend "tensorflow" or "cuda" for half precision, or dtype "auto" or "float32".',
+  },
+  HALF_OVERFLOW: {
+    cause: 'A weight has values that the half-precision type asked for can not hold (float16 ends at 65504).',
+    remedy: 'Use dtype "bfloat16" or "float32".',
+  },
   LOGITS_NOT_FINITE: {
     cause: 'The logits of the model hold NaN or infinity.',
     remedy: 'Its weights are damaged, or numbers overflowed: "vispruner inspect --check-finite" finds damage.',
@@ -478,6 +486,7 @@ export const BACKEND_CODES = {
     remedy: 'Use the backend "tensorflow" or "cuda", or a smaller model.',
   },
   UNKNOWN_BACKEND: { cause: 'There is no backend of that name.', remedy: 'Use one of the names that the message lists.', use: true },
+  UNKNOWN_DTYPE: { cause: 'There is no precision of that name.', remedy: 'Use one of the names that the message lists.', use: true },
 } as const;
 
 export const STATE_CODES = {

@@ -1,7 +1,7 @@
 import { checkOptionNames, type OptionNames } from '../weights/option_names';
 import { type FillProgress, seedSource } from '../weights/sources';
 import { type BackendName, useBackend } from './backend/backends';
-import { float32Factory } from './backend/matrices';
+import { choosePrecision, type WeightDtype } from './backend/precision';
 import { parseConfig } from './config';
 import { Llava } from './llava';
 import { TokenModel } from './token_model';
@@ -10,12 +10,14 @@ export interface BuildOptions {
   /** Parameters are drawn from it, each by its name: the same seed gives the same model. Default 0. */
   readonly seed?: number;
   readonly backend?: BackendName | 'auto';
+  /** What matrices and embeddings are held in (see `LoadOptions.dtype`). The parameters are drawn in float32, so `auto` is float32. */
+  readonly dtype?: WeightDtype | 'auto';
   /** Called after each tensor. */
   readonly progress?: (progress: FillProgress) => void;
   readonly signal?: AbortSignal;
 }
 
-const BUILD_OPTIONS: OptionNames<BuildOptions> = { seed: true, backend: true, progress: true, signal: true };
+const BUILD_OPTIONS: OptionNames<BuildOptions> = { seed: true, backend: true, dtype: true, progress: true, signal: true };
 
 /**
  * A model from a configuration alone, with seeded random parameters, for research, tests and benchmarks at true shapes.
@@ -33,8 +35,9 @@ export async function buildModel(config: unknown, options: BuildOptions = {}): P
   checkOptionNames(options, BUILD_OPTIONS, 'buildModel');
   const parsed = parseConfig(config, 'config');
   const backend = await useBackend(options.backend);
-  const source = seedSource(options.seed ?? 0, float32Factory());
+  const { dtype, factory } = await choosePrecision(options.dtype, backend, false);
+  const source = seedSource(options.seed ?? 0, factory);
   const llava = new Llava(parsed, source.root);
   await source.fill({ progress: options.progress, signal: options.signal });
-  return new TokenModel(parsed, {}, backend, source, llava);
+  return new TokenModel(parsed, {}, backend, source, llava, dtype);
 }

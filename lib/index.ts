@@ -14,6 +14,7 @@ export {
   CheckpointError,
   ConfigError,
   type ErrorCode,
+  HubError,
   ImageError,
   OutputError,
   PromptError,
@@ -34,6 +35,8 @@ export { type ByteDirectory, memoryDirectory, urlDirectory } from '../weights/by
 export { type ByteSource, blobSource, memorySource, openUrl } from '../weights/byte_source';
 export { Checkpoint, openCheckpoint } from '../weights/checkpoint';
 export { readCheckpoint } from '../weights/checkpoint_node';
+export { type VerifyOptions, verifyChecksums } from '../weights/checksums';
+export { findModel } from '../weights/hub_cache_node';
 export { openSafetensors, type SafetensorsFile, type TensorInfo } from '../weights/safetensors';
 export { readSafetensors, writeSafetensors } from '../weights/safetensors_node';
 export { checkpointSource, type FillProgress, type ParameterSource, seedSource, type TensorFactory } from '../weights/sources';
@@ -42,6 +45,7 @@ export type { Answer, AskOptions, QuestionImages } from './answer';
 // Backends
 export { BACKENDS, type BackendName, currentBackend, useBackend } from './backend/backends';
 export { float32Factory } from './backend/matrices';
+export { choosePrecision, type Precision, WEIGHT_DTYPES, type WeightDtype } from './backend/precision';
 export { type BuildOptions, buildModel } from './build';
 export { type ChatMessage, type ChatPart, ChatProcessor, Detokenizer, StopStrings } from './chat';
 export {
@@ -58,7 +62,9 @@ export type { DrawnToken, DrawOptions } from './draw';
 export type { EncodedCrop, EncodedImage, KeptPatches } from './encoded';
 // Scenes and evaluation
 export * from './eval';
-export type { FinishReason, Timing, TokenOptions, Usage } from './generate';
+export type { FinishReason, StreamedToken, Timing, TokenOptions, Usage } from './generate';
+// Models by name
+export { type PulledFile, type PullOptions, type PullProgress, type PullReport, pullModel } from './hub/pull_node';
 // Images and prompts
 export { decodeImage } from './image/decode_node';
 export { drawKept, type OverlayOptions } from './image/overlay';
@@ -70,7 +76,7 @@ export type { Llava } from './llava';
 export { type LoadOptions, loadModel } from './load';
 export { frequencyPenalty, type LogitsContext, type LogitsProcessor, logitBias, repetitionPenalty, suppressTokens } from './logits_processors';
 export type { ScoredToken, TokenLogprobs } from './logprobs';
-export { VisionLanguageModel } from './model';
+export { type PrepareImagesOptions, VisionLanguageModel } from './model';
 export { PromptCache } from './prompt_cache';
 // Pruning
 export { createPruner, METHODS, type PruneOptions } from './prune/registry';
@@ -101,6 +107,7 @@ export {
   type Scene,
   TRAINING_SEEDS,
 } from './scenes';
+export type { ContinuationScore } from './score';
 export {
   EncodedImages,
   type ForwardResult,
@@ -108,6 +115,7 @@ export {
   type GenerateResult,
   type Prune,
   type RunOptions,
+  type ScoreResult,
   TokenModel,
   type TokenRequest,
 } from './token_model';

@@ -1,12 +1,12 @@
 import { type ByteDirectory, readJson, readJsonIfPresent, urlDirectory } from '../weights/byte_directory';
 import { openDirectory } from '../weights/byte_directory_node';
-import { checkFinished, openCheckpoint } from '../weights/checkpoint';
+import { type Checkpoint, checkFinished, openCheckpoint } from '../weights/checkpoint';
 import { verifyChecksums } from '../weights/checksums';
 import { findModel } from '../weights/hub_cache_node';
 import { checkOptionNames, type OptionNames } from '../weights/option_names';
 import { checkpointSource, type FillProgress } from '../weights/sources';
 import { type BackendName, useBackend } from './backend/backends';
-import { float32Factory } from './backend/matrices';
+import { choosePrecision, type WeightDtype } from './backend/precision';
 import { loadChatProcessor } from './chat';
 import { parseConfig, parseGenerationConfig } from './config';
 import { defaultPreprocessorConfig, type PreprocessorConfig, parsePreprocessorConfig } from './image/preprocessor_config';
@@ -16,6 +16,12 @@ import { VisionLanguageModel } from './model';
 export interface LoadOptions {
   /** Default `auto`: the fastest that works. One backend a process. */
   readonly backend?: BackendName | 'auto';
+  /**
+   * What matrices and embeddings are held in. `bfloat16` and `float16` take half of the memory, on the backends `tensorflow` and `cuda` only.
+   * Default `auto`: half precision where it is faster and the checkpoint is stored in it (float16 on `cuda`, bfloat16 on `tensorflow` when the
+   * processor multiplies in it), else float32.
+   */
+  readonly dtype?: WeightDtype | 'auto';
   /** Compare the files with `SHA256SUMS` first (or with the checksums of a Hugging Face cache); it reads them once more. */
   readonly verify?: boolean;
   /** Refuse weights that are NaN or infinite. */
@@ -25,7 +31,7 @@ export interface LoadOptions {
   readonly signal?: AbortSignal;
 }
 
-const LOAD_OPTIONS: OptionNames<LoadOptions> = { backend: true, verify: true, checkFinite: true, progress: true, signal: true };
+const LOAD_OPTIONS: OptionNames<LoadOptions> = { backend: true, dtype: true, verify: true, checkFinite: true, progress: true, signal: true };
 
 /**
  * Loads a transformers LLaVA (or Llama) directory as it is: config.json, safetensors in one file or in shards and in any of the three key layouts,
@@ -33,7 +39,7 @@ const LOAD_OPTIONS: OptionNames<LoadOptions> = { backend: true, verify: true, ch
  *
  * @param where in Node a path, or the name of a model that is in the local Hugging Face cache, as `org/name` or `org/name@revision` (`pullModel` and
  * `vispruner pull` fetch it; a directory of that name wins); in a browser a base URL; or the files themselves (`memoryDirectory`, `urlDirectory`)
- * @throws ConfigError, CheckpointError: a failure or an abort frees everything that was loaded so far
+ * @throws ConfigError, CheckpointError, BackendError: a failure or an abort frees everything that was loaded so far
  *
  * ```ts
  * const model = await loadModel('llava-1.5-7b-hf', { progress: ({ bytes, totalBytes }) => console.error(bytes / totalBytes) });
@@ -54,13 +60,21 @@ export async function loadModel(where: string | ByteDirectory, options: LoadOpti
   const checkpoint = await openCheckpoint(directory, signal);
   try {
     const backend = await useBackend(options.backend);
-    const source = checkpointSource(checkpoint, float32Factory());
+    const { dtype, factory, warnings } = await choosePrecision(options.dtype, backend, storedInHalf(checkpoint));
+    const source = checkpointSource(checkpoint, factory);
     const llava = new Llava(config, source.root);
     await source.fill(options);
-    return new VisionLanguageModel(config, generationConfig, backend, source, llava, { chat, images, warnings: checkpoint.warnings });
+    const processors = { chat, images, warnings: [...checkpoint.warnings, ...warnings] };
+    return new VisionLanguageModel(config, generationConfig, backend, source, llava, processors, dtype);
   } finally {
     await checkpoint.close();
   }
+}
+
+/** Whether most of a checkpoint is stored in 16 bits. */
+function storedInHalf(checkpoint: Checkpoint): boolean {
+  const half = checkpoint.names.map((name) => checkpoint.info(name)).filter(({ dtype }) => dtype === 'F16' || dtype === 'BF16');
+  return 2 * half.reduce((sum, { byteLength }) => sum + byteLength, 0) > checkpoint.totalBytes;
 }
 
 async function openWhere(where: string): Promise<ByteDirectory> {

@@ -3,6 +3,7 @@ import { checkOptionNames, type OptionNames } from '../weights/option_names';
 import type { ParameterSource } from '../weights/sources';
 import { type Answer, ASK_OPTIONS, type AskOptions, asList, type QuestionImages } from './answer';
 import type { BackendName } from './backend/backends';
+import type { WeightDtype } from './backend/precision';
 import { type ChatMessage, type ChatProcessor, StopStrings } from './chat';
 import type { GenerationConfig, ModelConfig } from './config';
 import { Chat, type ChatOptions, type Speaker, userMessage } from './conversation';
@@ -19,7 +20,7 @@ export interface Processors {
   /** Absent where the directory has no tokenizer.json. */
   readonly chat: ChatProcessor | undefined;
   readonly images: PreprocessorConfig;
-  /** What is odd about the checkpoint but does not prevent its use. */
+  /** What is odd about the checkpoint or the backend but does not prevent their use. */
   readonly warnings: readonly string[];
 }
 
@@ -40,11 +41,12 @@ export class VisionLanguageModel extends TokenModel {
     source: ParameterSource,
     llava: Llava,
     private readonly processors: Processors,
+    dtype: WeightDtype = 'float32',
   ) {
-    super(config, generationConfig, backend, source, llava);
+    super(config, generationConfig, backend, source, llava, dtype);
   }
 
-  /** What was odd about the checkpoint but did not prevent its use, for whoever loaded it to be told. */
+  /** What was odd about the checkpoint or the backend but did not prevent their use, for whoever loaded it to be told. */
   get warnings(): readonly string[] {
     return this.processors.warnings;
   }

@@ -4,6 +4,7 @@ import type { Tap } from '../layers/tap';
 import { checkOptionNames, type OptionNames } from '../weights/option_names';
 import type { ParameterSource } from '../weights/sources';
 import type { BackendName } from './backend/backends';
+import type { WeightDtype } from './backend/precision';
 import type { GenerationConfig, ModelConfig } from './config';
 import { allLogits } from './decoder';
 import { TokenDraw } from './draw';
@@ -106,6 +107,8 @@ export class TokenModel {
     readonly backend: BackendName,
     private readonly source: ParameterSource,
     llava: Llava,
+    /** What its matrices are held in. */
+    readonly dtype: WeightDtype = 'float32',
   ) {
     this.llava = llava;
   }

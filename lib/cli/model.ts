@@ -7,7 +7,7 @@ import { progressBar } from './progress';
 export async function withModel<T>(options: ModelOptions, signal: AbortSignal, run: (model: VisionLanguageModel) => Promise<T>): Promise<T> {
   const bar = progressBar('Loading');
   const progress = (step: { bytes: number; totalBytes: number }) => bar.update(step.bytes, step.totalBytes);
-  const model = await loadModel(options.model, { backend: options.backend, progress, signal }).finally(() => bar.stop());
+  const model = await loadModel(options.model, { backend: options.backend, dtype: options.dtype, progress, signal }).finally(() => bar.stop());
   for (const warning of model.warnings) console.error(`warning: ${warning}`);
   try {
     return await run(model);

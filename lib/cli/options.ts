@@ -1,5 +1,6 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { BACKENDS, type BackendName } from '../backend/backends';
+import { WEIGHT_DTYPES, type WeightDtype } from '../backend/precision';
 import type { PruneOptions } from '../prune/registry';
 import { shippedModel } from './package_files';
 
@@ -9,6 +10,7 @@ import { shippedModel } from './package_files';
 export interface ModelOptions {
   readonly model: string;
   readonly backend: BackendName | 'auto';
+  readonly dtype: WeightDtype | 'auto';
 }
 
 export interface PruneFlags {
@@ -34,16 +36,25 @@ export function whole(text: string): number {
   return value;
 }
 
-/** `--model`, the directory of a checkpoint. */
+/** `--model`, which every command reads in one way (`findModel`). */
 export function modelOption(): Option {
-  return new Option('--model <dir>', 'directory of a Hugging Face LLaVA checkpoint').default(shippedModel(), 'the model that comes with the package');
+  return new Option(
+    '--model <dir>',
+    'directory of a Hugging Face LLaVA checkpoint, or org/name[@revision] of one in the local cache (see pull)',
+  ).default(shippedModel(), 'the model that comes with the package');
 }
 
 export function addModelOptions(command: Command): Command {
   const backends = new Option('--backend <name>', 'where the model runs; auto is the fastest that works')
     .choices(['auto', ...BACKENDS])
     .default('auto');
-  return command.addOption(modelOption()).addOption(backends);
+  const dtypes = new Option(
+    '--dtype <name>',
+    'precision of the weights; auto is half precision where it is faster and the checkpoint is stored in it',
+  )
+    .choices(WEIGHT_DTYPES)
+    .default('auto');
+  return command.addOption(modelOption()).addOption(backends).addOption(dtypes);
 }
 
 export function addPruneOptions(command: Command, usual: string): Command {

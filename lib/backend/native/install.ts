@@ -1,6 +1,7 @@
 /**
  * Builds the native TensorFlow backend into `.native/`: tfjs-node's JavaScript from npm, TensorFlow's library from pip's wheel, and tfjs-node's
- * binding compiled against it. (tfjs-node's own install script downloads an old TensorFlow from a host that many networks can't reach.)
+ * binding compiled against it, with the additions of `patch.ts`. (tfjs-node's own install script downloads an old TensorFlow from a host that many
+ * networks can't reach.)
  *
  *   npm run native
  *
@@ -12,6 +13,8 @@ import * as os from 'node:os';
 import * as path from 'node:path';
 import { BackendError } from '../../../layers/errors';
 import { loadNative } from './load_node';
+import { bindingVersion } from './operations_node';
+import { PATCH_VERSION, patched } from './patch';
 
 const TFJS_NODE = '4.22.0';
 const TENSORFLOW = '2.21.0';
@@ -89,23 +92,24 @@ function fetchTfjsNode(root: string): void {
 function compileBinding(root: string): void {
   const tfjsNode = path.join(root, 'node_modules', '@tensorflow', 'tfjs-node');
   const tensorflow = path.join(root, 'tensorflow');
-  fs.mkdirSync(path.join(tfjsNode, 'lib', 'napi-v8'), { recursive: true });
-  const includes = [nodeHeaders(), tfjsNode, path.join(tensorflow, 'include')].map((folder) => `-I${folder}`);
-  const sources = ['binding/tfjs_backend.cc', 'binding/tfjs_binding.cc'];
-  const libraries = [`-L${tensorflow}`, '-l:libtensorflow_cc.so.2', '-l:libtensorflow_framework.so.2', `-Wl,-rpath,${tensorflow}`];
-  const args = [
-    '-O2',
-    '-shared',
-    '-fPIC',
-    '-std=c++17',
-    '-DNAPI_VERSION=8',
-    ...includes,
-    ...sources,
-    '-o',
-    'lib/napi-v8/tfjs_binding.node',
-    ...libraries,
-  ];
-  run('Compile the binding', 'g++', args, 'Check that g++ is version 9 or later.', tfjsNode);
+  const library = path.join(tfjsNode, 'lib', 'napi-v8', 'tfjs_binding.node');
+  fs.mkdirSync(path.dirname(library), { recursive: true });
+  const scratch = fs.mkdtempSync(path.join(tfjsNode, 'patched-'));
+  try {
+    const sources = ['tfjs_backend.cc', 'tfjs_binding.cc'].map((file) => {
+      const target = path.join(scratch, file);
+      fs.writeFileSync(target, patched(file, fs.readFileSync(path.join(tfjsNode, 'binding', file), 'utf8')));
+      return target;
+    });
+    const includes = [nodeHeaders(), tfjsNode, path.join(tfjsNode, 'binding'), path.join(tensorflow, 'include')].map((folder) => `-I${folder}`);
+    const libraries = [`-L${tensorflow}`, '-l:libtensorflow_cc.so.2', '-l:libtensorflow_framework.so.2', `-Wl,-rpath,${tensorflow}`];
+    const output = path.join(scratch, 'tfjs_binding.node');
+    const args = ['-O2', '-shared', '-fPIC', '-std=c++17', '-DNAPI_VERSION=8', ...includes, ...sources, '-o', output, ...libraries];
+    run('Compile the binding', 'g++', args, 'Check that g++ is version 9 or later.', tfjsNode);
+    fs.renameSync(output, library); // a process that has the older one loaded keeps it
+  } finally {
+    fs.rmSync(scratch, { recursive: true, force: true });
+  }
 }
 
 async function main(): Promise<void> {
@@ -128,6 +132,13 @@ async function main(): Promise<void> {
   }
   const sum = (await tf.matMul(tf.ones([2, 3]), tf.ones([3, 2])).data())[0];
   if (sum !== 3) throw new BackendError('NATIVE_INSTALL', `The backend "tensorflow" starts but computes wrongly: 3 expected, ${sum} found.`);
+  const { patch } = bindingVersion();
+  if (patch !== PATCH_VERSION) {
+    throw new BackendError(
+      'NATIVE_INSTALL',
+      `The binding that was loaded has additions of version ${patch}, not ${PATCH_VERSION}: another tfjs-node than ${root}'s was found.`,
+    );
+  }
   console.log(`The backend "tensorflow" works (TensorFlow ${TENSORFLOW}); it lies in ${root}.`);
 }
 

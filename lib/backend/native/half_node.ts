@@ -1,0 +1,110 @@
+import * as tf from '@tensorflow/tfjs';
+import { BackendError } from '../../../layers/errors';
+import type { Embedding, Matrix } from '../../../layers/parameters';
+import { bytesOf, fromFloat32, toFloat32 } from '../../../weights/dtype';
+import type { Pause } from '../../../weights/pacer';
+import type { MakeOptions, StoredWeight, TensorFactory } from '../../../weights/sources';
+import { float32Factory } from '../matrices';
+import { bfloat16Hindrance, cpuHasBfloat16 } from './cpu_node';
+import { type HalfDtype, HalfProducts, type HalfWeight } from './half_product_node';
+
+/** Values rounded between two pauses: about 20 ms. */
+const STEP = 2 ** 20;
+
+/** Where malloc puts a large block is 16 bytes beyond a page; from there on to a multiple of 64, at which TensorFlow uses the memory without a copy. */
+const ALIGNED = 48;
+
+/**
+ * Matrices and embeddings in half precision on the backends `tensorflow` and `cuda`; norms, biases and all that is computed stay float32.
+ * Weights lie as the checkpoint has them, [out, in], and go to the backend as they are when they are stored in that type; others are rounded to
+ * nearest, ties to even, a piece at a time.
+ */
+export function halfFactory(dtype: HalfDtype): TensorFactory {
+  const products = new HalfProducts(dtype);
+  return {
+    ...float32Factory(),
+    async matrix(name: string, inDim: number, outDim: number, weight: StoredWeight, { pause }: MakeOptions): Promise<Matrix> {
+      return new HalfMatrix(products, name, inDim, outDim, products.weight(await halfBytes(weight, dtype, pause), [outDim, inDim]));
+    },
+    async embedding(name: string, rows: number, dim: number, weight: StoredWeight, { pause }: MakeOptions): Promise<Embedding> {
+      return new HalfEmbedding(products, name, rows, dim, products.weight(await halfBytes(weight, dtype, pause), [rows, dim]));
+    },
+  };
+}
+
+/** The half precision that is faster than float32 here, if there is one. */
+export function fastHalf(backend: 'tensorflow' | 'cuda'): HalfDtype | undefined {
+  if (backend === 'cuda') return 'float16';
+  return cpuHasBfloat16() && bfloat16Hindrance() === undefined ? 'bfloat16' : undefined;
+}
+
+/** Why half precision is slower than it could be, if it is. */
+export function halfWarnings(backend: 'tensorflow' | 'cuda', dtype: HalfDtype): string[] {
+  if (backend === 'cuda') return [];
+  const slow = `dtype "${dtype}" takes half of the memory of "float32" here, but is slower:`;
+  if (dtype === 'float16') return [`${slow} processors have no fast float16.`];
+  if (!cpuHasBfloat16()) return [`${slow} this processor has no instructions for bfloat16 (avx512_bf16, amx_bf16).`];
+  const hindrance = bfloat16Hindrance();
+  return hindrance === undefined ? [] : [`${slow} ${hindrance} keeps TensorFlow from the instructions that this processor has. Unset it.`];
+}
+
+class HalfMatrix implements Matrix {
+  constructor(
+    private readonly products: HalfProducts,
+    readonly name: string,
+    readonly inDim: number,
+    readonly outDim: number,
+    private readonly weight: HalfWeight,
+  ) {}
+
+  apply(rows: tf.Tensor2D): tf.Tensor2D {
+    return this.products.apply(rows, this.weight);
+  }
+
+  dispose(): void {
+    tf.dispose([this.weight.weight, this.weight.zeros ?? []]);
+  }
+}
+
+/** One copy serves both uses: its rows are what is looked up, and its products with them are the head. */
+class HalfEmbedding implements Embedding {
+  constructor(
+    private readonly products: HalfProducts,
+    readonly name: string,
+    readonly rows: number,
+    readonly dim: number,
+    private readonly weight: HalfWeight,
+  ) {}
+
+  lookup(ids: Int32Array): tf.Tensor2D {
+    return this.products.lookup(this.weight, ids);
+  }
+
+  project(x: tf.Tensor2D): tf.Tensor2D {
+    return this.products.apply(x, this.weight);
+  }
+
+  dispose(): void {
+    tf.dispose([this.weight.weight, this.weight.zeros ?? []]);
+  }
+}
+
+/** The bytes of a weight in half precision; its own where it is stored so. @throws BackendError `HALF_OVERFLOW` */
+async function halfBytes({ name, dtype: stored, bytes }: StoredWeight, dtype: HalfDtype, pause: Pause): Promise<Uint8Array> {
+  const type = dtype === 'bfloat16' ? 'BF16' : 'F16';
+  if (stored === type) return bytes;
+  const size = bytesOf(stored);
+  const result = new Uint8Array(new ArrayBuffer((bytes.length / size) * 2 + ALIGNED), ALIGNED);
+  for (let start = 0; start * size < bytes.length; start += STEP) {
+    const piece = fromFloat32(type, toFloat32(stored, bytes.subarray(start * size, (start + STEP) * size)));
+    if (piece.overflows > 0) {
+      throw new BackendError(
+        'HALF_OVERFLOW',
+        `"${name}" (${stored}) has values too large for ${dtype}, ${piece.overflows} among elements ${start} to ${start + STEP - 1}. Load it with ${dtype === 'float16' ? 'dtype "bfloat16", which reaches as far as float32, or ' : ''}dtype "float32".`,
+      );
+    }
+    result.set(piece.bytes, start * 2);
+    await pause();
+  }
+  return result;
+}

@@ -1,0 +1,42 @@
+import { BackendError } from '../../layers/errors';
+import type { TensorFactory } from '../../weights/sources';
+import type { BackendName } from './backends';
+import { float32Factory } from './matrices';
+
+/** What the matrices and embeddings of a model are held in. Norms, biases and all values between them are float32. */
+export type WeightDtype = 'float32' | 'bfloat16' | 'float16';
+
+/** What may be asked for. `auto`: the fastest that loses nothing of how the checkpoint is stored, or little. */
+export const WEIGHT_DTYPES: readonly ('auto' | WeightDtype)[] = ['auto', 'float32', 'bfloat16', 'float16'];
+
+export interface Precision {
+  readonly dtype: WeightDtype;
+  readonly factory: TensorFactory;
+  /** What makes it slower than it could be. */
+  readonly warnings: readonly string[];
+}
+
+/**
+ * How a model's weights are held on the backend in use. `auto` takes half precision where it is the faster one and where the weights are stored in half
+ * precision: float16 on `cuda`, bfloat16 on `tensorflow` when the processor multiplies in it.
+ *
+ * @param storedHalf whether (most of) the checkpoint is stored in 16 bits
+ * @throws BackendError `UNKNOWN_DTYPE`, `DTYPE_UNAVAILABLE`
+ */
+export async function choosePrecision(wanted: 'auto' | WeightDtype = 'auto', backend: BackendName, storedHalf: boolean): Promise<Precision> {
+  if (!WEIGHT_DTYPES.includes(wanted)) {
+    throw new BackendError('UNKNOWN_DTYPE', `Unknown dtype "${String(wanted)}". Known: ${WEIGHT_DTYPES.join(', ')}.`);
+  }
+  const float32: Precision = { dtype: 'float32', factory: float32Factory(), warnings: [] };
+  if (wanted === 'float32') return float32;
+  if (backend !== 'tensorflow' && backend !== 'cuda') {
+    if (wanted === 'auto') return float32;
+    throw new BackendError(
+      'DTYPE_UNAVAILABLE',
+      `dtype "${wanted}" is not possible on the backend "${backend}", which has float32 only. Use the backend "tensorflow" or "cuda" (vispruner doctor tells how), or dtype "auto".`,
+    );
+  }
+  const { fastHalf, halfFactory, halfWarnings } = await import('./native/half_node');
+  const dtype = wanted === 'auto' ? storedHalf && fastHalf(backend) : wanted;
+  return dtype ? { dtype, factory: halfFactory(dtype), warnings: halfWarnings(backend, dtype) } : float32;
+}
