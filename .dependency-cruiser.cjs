@@ -7,7 +7,7 @@
  *   convert   weights, lib/config                    checkpoint to checkpoint
  *   examples, bench   lib/index                      what a user has
  *
- * Node's modules and sharp are imported only where a browser never goes: in files named *_node.ts and in the folders that run as commands.
+ * Node's modules and sharp are imported only where a browser never goes: in files named *_node.ts, in the folders that run as commands, and in the server.
  */
 const NODE_ONLY = '(_node\\.ts$|^lib/(cli|server|train|backend/native)/|^(convert|examples|bench|__tests__)/)';
 

@@ -34,7 +34,8 @@ export class Answerer {
     private readonly model: VisionLanguageModel,
     private readonly options: AnswererOptions,
   ) {
-    this.store = new Store(options.conversations, model.chatProcessor.imageToken?.id);
+    const { num_hidden_layers: blocks, num_key_value_heads: heads, head_dim: size } = model.config.text_config;
+    this.store = new Store(options.conversations, model.chatProcessor.imageToken?.id, 2 * blocks * heads * size * Float32Array.BYTES_PER_ELEMENT);
     this.usual = createPruner(options.prune);
   }
 

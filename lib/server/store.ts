@@ -7,6 +7,9 @@ const IMAGES_PER_CONVERSATION = 4;
 /** A conversation that shares less with another is not branched off from it: templates alone make prompts begin alike. */
 const LEAST_SHARED = 16;
 
+/** Keys and values of all conversations that are kept: those of a 7B model in float32 take a megabyte a token. */
+const MOST_BYTES = 2 ** 30;
+
 /** A prompt, and how it is pruned. */
 export interface Course {
   readonly pruning: string;
@@ -28,10 +31,14 @@ export class Store {
   private readonly images = new Map<string, EncodedImages>(); // in the order of use, as the conversations
   private readonly conversations: Conversation[] = [];
 
-  /** @param limit conversations that are kept; with 0 nothing outlives a request */
+  /**
+   * @param limit conversations that are kept; with 0 nothing outlives a request
+   * @param bytesPerToken of keys and values
+   */
   constructor(
     private readonly limit: number,
     private readonly imageToken: number | undefined,
+    private readonly bytesPerToken: number,
   ) {}
 
   image(key: string): EncodedImages | undefined {
@@ -62,12 +69,16 @@ export class Store {
 
   /** Frees what was used longest ago, down to `limit`. Call it when nothing of it is in use. */
   trim(limit: number = this.limit): void {
-    while (this.conversations.length > limit) this.conversations.shift()?.cache.dispose();
+    while (this.conversations.length > limit || this.tokens * this.bytesPerToken > MOST_BYTES) this.conversations.shift()?.cache.dispose();
     for (const [key, image] of this.images) {
       if (this.images.size <= limit * IMAGES_PER_CONVERSATION) return;
       this.images.delete(key);
       image.dispose();
     }
+  }
+
+  private get tokens(): number {
+    return this.conversations.reduce((sum, { cache }) => sum + cache.tokens, 0);
   }
 
   private add(conversation: Conversation): Conversation {
