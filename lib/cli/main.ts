@@ -1,17 +1,15 @@
 #!/usr/bin/env node
 import { Command, CommanderError } from 'commander';
-import { ERROR_CODES } from '../../layers/error_codes';
-import { VisPrunerError } from '../../layers/errors';
 import { addAsk } from './ask';
 import type { CommandContext } from './context';
 import { addConvert } from './convert';
 import { addDoctor } from './doctor';
+import { EXIT, failOnUncaught, failure } from './failure';
 import { addFlops } from './flops';
 import { addInspect } from './inspect';
 import { version } from './package_files';
 import { addSelect } from './select';
-
-const EXIT = { ok: 0, failure: 1, wrongUse: 2, interrupt: 130, terminate: 143 } as const;
+import { addServe } from './serve';
 
 /** A signal may come twice for one Ctrl-C, from the terminal and from npm; one that comes later than this is a second wish, and ends at once. */
 const REPEAT_MS = 1000;
@@ -49,28 +47,18 @@ function makeProgram(context: CommandContext): Command {
     .version(version())
     .showHelpAfterError('(--help shows what there is)')
     .exitOverride();
-  for (const add of [addAsk, addSelect, addInspect, addFlops, addDoctor, addConvert]) add(program, context);
+  for (const add of [addAsk, addSelect, addInspect, addFlops, addDoctor, addConvert, addServe]) add(program, context);
   return program;
-}
-
-/** What went wrong, on one line for stderr, and the exit code: 2 where what was typed is wrong, 1 where what it names is. */
-function failure(error: unknown): { message: string; code: number } {
-  const debug = process.env.VISPRUNER_DEBUG ? `\n${error instanceof Error ? error.stack : ''}` : '';
-  if (error instanceof VisPrunerError) {
-    const use = ERROR_CODES[error.name]?.[error.code]?.use ?? false;
-    return { message: `error [${error.code}]: ${error.message}${debug}`, code: use ? EXIT.wrongUse : EXIT.failure };
-  }
-  const [line = ''] = String(error).split('\n');
-  const hint = 'This was not foreseen: please report it with the command that led here. VISPRUNER_DEBUG=1 shows where it happened.';
-  return { message: `error: ${line}. ${hint}${debug}`, code: EXIT.failure };
 }
 
 async function main(): Promise<number> {
   keepStdoutClean();
+  failOnUncaught();
   const { signal, exitCode } = abortOnSignals();
   try {
-    await makeProgram({ signal }).parseAsync();
-    return signal.aborted ? exitCode() : EXIT.ok;
+    const context: CommandContext = { signal };
+    await makeProgram(context).parseAsync();
+    return context.exitCode ?? (signal.aborted ? exitCode() : EXIT.ok);
   } catch (error) {
     if (signal.aborted) return exitCode();
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.wrongUse; // commander has printed it
