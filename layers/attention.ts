@@ -36,7 +36,7 @@ export function causalMask(queries: number, keys: number): tf.Tensor2D {
  */
 export function attend(queries: tf.Tensor2D, keys: tf.Tensor2D, values: tf.Tensor2D, shape: HeadShape, options: AttendOptions = {}): tf.Tensor2D {
   return tf.tidy(() => {
-    if (tf.getBackend() === 'wasm') return attendHeadByHead(queries, keys, values, shape, options);
+    if (headwise()) return attendHeads(queries, cutHeads(keys, values, shape), shape, options);
     return attendBatched(queries, keys, values, 1, shape, options);
   });
 }
@@ -57,7 +57,7 @@ export function attendSegments(
     const length = segments[0]?.length ?? 0;
     const packed =
       segments.every((segment, i) => segment.length === length && segment.start === i * length) && queries.shape[0] === length * segments.length;
-    if (packed && tf.getBackend() !== 'wasm') return attendBatched(queries, keys, values, segments.length, shape, options);
+    if (packed && !headwise()) return attendBatched(queries, keys, values, segments.length, shape, options);
     const parts = segments.map(({ start, length: n }) =>
       attend(rowsOf(queries, start, n), rowsOf(keys, start, n), rowsOf(values, start, n), shape, options),
     );
@@ -75,7 +75,7 @@ export function attentionProbabilities(queries: tf.Tensor2D, keys: tf.Tensor2D, 
     const perHead: tf.Tensor3D[] = [];
     for (let head = 0; head < shape.keyValueHeads; head++) {
       const q = headRows(queries, head, group, shape.headDim); // [Q * group, headDim]
-      const k = columnsOf(keys, head * shape.headDim, shape.headDim); // [K, headDim]
+      const k = tf.transpose(columnsOf(keys, head * shape.headDim, shape.headDim)); // [headDim, K]
       const probabilities = tf.softmax(masked(scores(q, k, shape.headDim), rows)); // [Q * group, K]
       perHead.push(tf.transpose(tf.reshape(probabilities, [queries.shape[0], group, keys.shape[0]]), [1, 0, 2]));
     }
@@ -83,33 +83,58 @@ export function attentionProbabilities(queries: tf.Tensor2D, keys: tf.Tensor2D, 
   });
 }
 
-/** One product a head: on wasm only rank-2 products without transpose flags take the fast kernel. */
-function attendHeadByHead(queries: tf.Tensor2D, keys: tf.Tensor2D, values: tf.Tensor2D, shape: HeadShape, options: AttendOptions): tf.Tensor2D {
-  const { keyValueHeads, headDim } = shape;
-  const group = shape.heads / keyValueHeads;
+/** What the product of one key-value head reads. */
+export interface KeysAndValuesOfHead {
+  /** [headDim, K] */
+  readonly keys: tf.Tensor2D;
+  /** [K, headDim] */
+  readonly values: tf.Tensor2D;
+}
+
+/** Whether each head is a product of its own: on wasm only rank-2 products without transpose flags take the fast kernel. */
+export function headwise(): boolean {
+  return tf.getBackend() === 'wasm';
+}
+
+/** Keys and values [K, keyValueHeads * headDim] by their heads. On wasm each cut costs as much as a copy of the whole: cut once, and few rows. */
+export function cutHeads(keys: tf.Tensor2D, values: tf.Tensor2D, { keyValueHeads, headDim }: HeadShape): KeysAndValuesOfHead[] {
+  return Array.from({ length: keyValueHeads }, (_, head) => ({
+    keys: tf.tidy(() => tf.transpose(columnsOf(keys, head * headDim, headDim))),
+    values: keyValueHeads === 1 ? values.clone() : columnsOf(values, head * headDim, headDim),
+  }));
+}
+
+/** `attend`, head by head. */
+export function attendHeads(
+  queries: tf.Tensor2D,
+  byHead: readonly KeysAndValuesOfHead[],
+  { heads, headDim }: HeadShape,
+  options: AttendOptions = {},
+): tf.Tensor2D {
+  const group = heads / byHead.length;
   const queryLength = queries.shape[0];
-  const keyLength = keys.shape[0];
-  const mask = options.mask && grouped(options.mask, group);
   const maps: tf.Tensor3D[] = [];
-  const parts: tf.Tensor2D[] = [];
-  for (let head = 0; head < keyValueHeads; head++) {
-    const part = tf.tidy(() => {
-      const q = headRows(queries, head, group, headDim); // [Q * group, headDim]
-      const k = columnsOf(keys, head * headDim, headDim); // [K, headDim]
-      const v = columnsOf(values, head * headDim, headDim);
-      const probabilities = tf.softmax(masked(scores(q, k, headDim), mask)); // [Q * group, K]
-      if (options.onProbabilities) {
-        maps.push(tf.keep(tf.transpose(tf.reshape(probabilities, [queryLength, group, keyLength]), [1, 0, 2])));
-      }
-      return tf.reshape(tf.matMul(probabilities, v), [queryLength, group * headDim]) as tf.Tensor2D;
-    });
-    parts.push(part);
-  }
+  const output = tf.tidy(() => {
+    const mask = options.mask && grouped(options.mask, group);
+    const parts = byHead.map(({ keys, values }, head) =>
+      tf.tidy(() => {
+        const q = headRows(queries, head, group, headDim); // [Q * group, headDim]
+        const probabilities = tf.softmax(masked(scores(q, keys, headDim), mask)); // [Q * group, K]
+        if (options.onProbabilities) {
+          maps.push(tf.keep(tf.transpose(tf.reshape(probabilities, [queryLength, group, keys.shape[1]]), [1, 0, 2])));
+        }
+        return tf.reshape(tf.matMul(probabilities, values), [queryLength, group * headDim]) as tf.Tensor2D;
+      }),
+    );
+    return parts.length === 1 ? (parts[0] as tf.Tensor2D) : tf.concat(parts, 1);
+  });
   if (options.onProbabilities) {
-    options.onProbabilities(tf.concat(maps, 0));
+    const all = tf.concat(maps, 0);
     tf.dispose(maps);
+    options.onProbabilities(all);
+    all.dispose();
   }
-  return parts.length === 1 ? (parts[0] as tf.Tensor2D) : tf.concat(parts, 1);
+  return output;
 }
 
 /** All heads of `batch` sequences of equal length as one product. */
@@ -143,8 +168,9 @@ function attendBatched(
   return tf.reshape(tf.transpose(mixed, [0, 2, 1, 3]), [batch * queryLength, heads * headDim]);
 }
 
+/** q [rows, headDim], k [headDim, K] -> [rows, K] */
 function scores(q: tf.Tensor2D, k: tf.Tensor2D, headDim: number): tf.Tensor2D {
-  return tf.matMul(tf.mul<tf.Tensor2D>(q, 1 / Math.sqrt(headDim)), tf.transpose(k));
+  return tf.matMul(tf.mul<tf.Tensor2D>(q, 1 / Math.sqrt(headDim)), k);
 }
 
 function masked(raw: tf.Tensor2D, mask: tf.Tensor2D | undefined): tf.Tensor2D {

@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs';
 import { type Activation, activation } from './activation';
 import { attendSegments, attentionProbabilities, type HeadShape } from './attention';
-import { ConcatKeyValueCache, type KeyValueCache } from './kv_cache';
+import { type KeyValueCache, newKeyValueCache } from './kv_cache';
 import { Linear } from './linear';
 import { RmsNorm } from './norm';
 import type { Embedding, Parameters } from './parameters';
@@ -217,6 +217,6 @@ export class Llama {
 
   /** An empty cache for each block. */
   newCaches(): KeyValueCache[] {
-    return this.blocks.map(() => new ConcatKeyValueCache(this.heads));
+    return this.blocks.map(() => newKeyValueCache(this.heads));
   }
 }

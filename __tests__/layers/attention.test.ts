@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs';
 import { attend, attendSegments, attentionProbabilities, causalMask } from '../../layers/attention';
 import { StateError } from '../../layers/errors';
-import { ConcatKeyValueCache } from '../../layers/kv_cache';
+import { ConcatKeyValueCache, HeadwiseKeyValueCache } from '../../layers/kv_cache';
 import { BACKENDS, useBackend, withoutLeaks } from '../support/backends';
 import { expectClose, expectSame } from '../support/compare';
 
@@ -80,12 +80,12 @@ describe.each(BACKENDS)('attention on %s', (backend) => {
     await expectClose(tf.sum(asked, -1), tf.ones([4, 4]), 'sums of rows');
   });
 
-  describe('the key-value cache', () => {
+  describe.each([ConcatKeyValueCache, HeadwiseKeyValueCache])('the key-value cache: %p', (Cache) => {
     it('gives, token by token, what all tokens at once give', async () => {
       const [queries, keys, values] = [random(5, 12, 15), random(5, 6, 16), random(5, 6, 17)];
       const whole = attend(queries, keys, values, SHAPE, { mask: causalMask(5, 5) });
       const row = (x: tf.Tensor2D, i: number) => tf.slice(x, [i, 0], [1, -1]);
-      const cache = new ConcatKeyValueCache(SHAPE);
+      const cache = new Cache(SHAPE);
       for (let i = 0; i < 5; i++) {
         cache.append(row(keys, i), row(values, i), Int32Array.of(i));
         await expectClose(cache.attend(row(queries, i)), row(whole, i), `token ${i}`);
@@ -96,7 +96,7 @@ describe.each(BACKENDS)('attention on %s', (backend) => {
 
     it('forks into two that go on apart, and neither frees the other', async () => {
       const [query, keys, values] = [random(1, 12, 18), random(3, 6, 19), random(3, 6, 20)];
-      const cache = new ConcatKeyValueCache(SHAPE);
+      const cache = new Cache(SHAPE);
       await withoutLeaks(async () => {
         cache.append(keys, values, Int32Array.of(0, 1, 2));
         const before = cache.attend(query);
@@ -112,8 +112,31 @@ describe.each(BACKENDS)('attention on %s', (backend) => {
       });
     });
 
+    it('goes back to its first tokens, and on from there', async () => {
+      const [query, keys, values] = [random(1, 12, 24), random(5, 6, 25), random(5, 6, 26)];
+      const first = (x: tf.Tensor2D, length: number) => tf.slice(x, [0, 0], [length, -1]);
+      await withoutLeaks(async () => {
+        const [whole, cut] = [new Cache(SHAPE), new Cache(SHAPE)];
+        const [k3, v3] = [first(keys, 3), first(values, 3)];
+        whole.append(k3, v3, Int32Array.of(0, 1, 2));
+        cut.append(keys, values, Int32Array.of(0, 1, 2, 3, 4));
+        cut.truncate(7); // holds no more than 5
+        cut.truncate(2);
+        expect([...cut.positions]).toEqual([0, 1]);
+        const [k1, v1] = [tf.slice(keys, [2, 0], [1, -1]), tf.slice(values, [2, 0], [1, -1])];
+        cut.append(k1, v1, Int32Array.of(2));
+        const [expected, actual] = [whole.attend(query), cut.attend(query)];
+        await expectSame(actual, expected, 'after going back');
+        cut.truncate(0);
+        expect(cut.length).toBe(0);
+        whole.dispose();
+        cut.dispose();
+        tf.dispose([k3, v3, k1, v1, expected, actual]);
+      });
+    });
+
     it('says so when it is used empty or after dispose', () => {
-      const cache = new ConcatKeyValueCache(SHAPE);
+      const cache = new Cache(SHAPE);
       const query = random(1, 12, 21);
       expect(() => cache.attend(query)).toThrow(expect.objectContaining({ code: 'EMPTY_CACHE' }));
       cache.dispose();
