@@ -125,8 +125,8 @@ export class ConcatKeyValueCache extends GrowingCache {
 }
 
 /**
- * Holds each key-value head by itself, as its products read it. On wasm, where cutting a head out of a tensor copies the whole of it, writing a token
- * behind 640 others costs a sixteenth of what it costs with `ConcatKeyValueCache` (32 heads of 64, measured).
+ * Holds each key-value head by itself, as its products read it. On wasm, where cutting a head out of a tensor copies the whole of it, appending
+ * and attending behind 640 tokens takes a sixth to a sixteenth of the time of `ConcatKeyValueCache` (32 heads of 64; with 4 key-value heads, two thirds).
  */
 export class HeadwiseKeyValueCache extends GrowingCache {
   private heads: readonly KeysAndValuesOfHead[] = [];

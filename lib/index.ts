@@ -22,7 +22,7 @@ export {
   StateError,
   VisPrunerError,
 } from '../layers/errors';
-export { ConcatKeyValueCache, type KeyValueCache } from '../layers/kv_cache';
+export { ConcatKeyValueCache, HeadwiseKeyValueCache, type KeyValueCache, newKeyValueCache } from '../layers/kv_cache';
 export { Linear } from '../layers/linear';
 export { type BlockContext, Llama, LlamaBlock, type LlamaShape } from '../layers/llama';
 export { LayerNorm, RmsNorm } from '../layers/norm';
