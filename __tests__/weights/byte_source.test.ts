@@ -3,6 +3,8 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { readText } from '../../weights/byte_directory';
+import { openDirectory } from '../../weights/byte_directory_node';
 import { type ByteSource, blobSource, memorySource, openUrl } from '../../weights/byte_source';
 import { openFile } from '../../weights/byte_source_node';
 
@@ -101,6 +103,22 @@ describe('a file', () => {
     await truncate(path, 100);
     await expect(source.read(50, 100)).rejects.toMatchObject({ code: 'FILE_SHRANK' });
     await source.close();
+  });
+});
+
+describe('a file that is larger than memory', () => {
+  it('is read in pieces, and not at once', async () => {
+    const path = await file('sparse.bin', content);
+    await truncate(path, 2 ** 40);
+    const source = await openFile(path);
+    expect([...(await source.read(998, 4))]).toEqual([...content.subarray(998), 0, 0]);
+    await expect(source.read(0, 2 ** 40)).rejects.toMatchObject({ name: 'CheckpointError', code: 'READ_TOO_LARGE' });
+    await source.close();
+  });
+
+  it('is not read as a text', async () => {
+    await truncate(await file('tokenizer.json', content), 2 ** 40);
+    await expect(readText(await openDirectory(folder), 'tokenizer.json')).rejects.toMatchObject({ name: 'CheckpointError', code: 'TEXT_TOO_LARGE' });
   });
 });
 

@@ -1,4 +1,6 @@
+import { crc32 } from 'node:zlib';
 import { bytesOf, fromFloat32, toFloat32 } from '../../weights/dtype';
+import recorded from '../fixtures/halves.json';
 
 const u16 = (...values: number[]): Uint8Array => new Uint8Array(Uint16Array.from(values).buffer);
 const half = (...values: number[]): number[] => [...new Uint16Array(fromFloat32('F16', Float32Array.from(values)).bytes.buffer)];
@@ -63,6 +65,24 @@ describe('bfloat16', () => {
     const all = Uint16Array.from({ length: 65536 }, (_, i) => i).filter((x) => (x & 0x7fff) <= 0x7f80);
     const back = fromFloat32('BF16', toFloat32('BF16', new Uint8Array(all.buffer))).bytes;
     expect(Buffer.compare(back, new Uint8Array(all.buffer))).toBe(0);
+  });
+});
+
+describe('two million numbers come out as from numpy and torch', () => {
+  const withoutNaN = (values: Float32Array): Float32Array => values.map((value) => (Number.isNaN(value) ? 0 : value));
+  const float32 = (bits: (i: number) => number): Float32Array =>
+    withoutNaN(new Float32Array(Uint32Array.from({ length: 1e6 }, (_, i) => bits(i)).buffer));
+  const scatter = (i: number): number => Math.imul(i, 0x9e3779b1) >>> 0;
+  const inputs = { scattered: float32(scatter), narrow: float32((i) => (scatter(i) & 0x807fffff) | ((100 + (i % 45)) << 23)) };
+
+  it('float16 to float32', () => {
+    const all = toFloat32('F16', new Uint8Array(Uint16Array.from({ length: 65536 }, (_, i) => i).buffer));
+    expect(crc32(new Uint8Array(withoutNaN(all).buffer))).toBe(recorded.halfToFloat);
+  });
+
+  it.each(['scattered', 'narrow'] as const)('%s float32 to float16 and to bfloat16', (name) => {
+    expect(crc32(fromFloat32('F16', inputs[name]).bytes)).toBe(recorded[`${name}ToHalf`]);
+    expect(crc32(fromFloat32('BF16', inputs[name]).bytes)).toBe(recorded[`${name}ToBrain`]);
   });
 });
 
