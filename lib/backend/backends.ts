@@ -17,11 +17,13 @@ export const BACKENDS: readonly BackendName[] = ['cuda', 'tensorflow', 'webgpu',
 
 const isNode = typeof process !== 'undefined' && process.versions?.node !== undefined;
 
-let chosen: BackendName | undefined;
+/** Kept with tfjs's engine, of which there is one a process: a second copy of this library, in another package's node_modules, sees it too. */
+const CLAIM = Symbol.for('vispruner.backend');
+const engine = (): { [CLAIM]?: BackendName } => tf.engine() as { [CLAIM]?: BackendName };
 
 /**
  * Starts a backend, or returns the one that runs: there is one a process (or worker).
- * `auto` takes the fastest that works.
+ * `auto` takes the one that the host has set with `tf.setBackend`, unless that is plain JavaScript, else the fastest that works.
  *
  * @throws BackendError `BACKEND_UNAVAILABLE`, `SECOND_BACKEND`, `UNKNOWN_BACKEND`
  */
@@ -29,6 +31,7 @@ export async function useBackend(name: BackendName | 'auto' = 'auto'): Promise<B
   if (name !== 'auto' && !BACKENDS.includes(name)) {
     throw new BackendError('UNKNOWN_BACKEND', `Unknown backend "${String(name)}". Known: auto, ${BACKENDS.join(', ')}.`);
   }
+  const chosen = currentBackend();
   if (chosen !== undefined) {
     if (name === 'auto' || name === chosen) return chosen;
     throw new BackendError(
@@ -37,10 +40,10 @@ export async function useBackend(name: BackendName | 'auto' = 'auto'): Promise<B
     );
   }
   const reasons: string[] = [];
-  for (const backend of name === 'auto' ? BACKENDS.filter((one) => one !== 'cpu') : [name]) {
+  for (const backend of name === 'auto' ? automatic() : [name]) {
     const attempt = await tryBackend(backend);
     if (attempt.available) {
-      chosen = backend;
+      engine()[CLAIM] = backend;
       return backend;
     }
     reasons.push(`${backend}: ${attempt.reason}`);
@@ -50,7 +53,13 @@ export async function useBackend(name: BackendName | 'auto' = 'auto'): Promise<B
 
 /** The backend in use, if one was started. */
 export function currentBackend(): BackendName | undefined {
-  return chosen;
+  return engine()[CLAIM];
+}
+
+function automatic(): readonly BackendName[] {
+  const active = tf.getBackend();
+  if (active === 'tensorflow') return ['cuda', 'tensorflow'];
+  return active === 'wasm' || active === 'webgpu' ? [active] : BACKENDS.filter((one) => one !== 'cpu');
 }
 
 /** Makes a backend the active one of tfjs, if it works; does not claim it for the process. */

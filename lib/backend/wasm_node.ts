@@ -10,6 +10,7 @@ const HANDLERS: readonly Handler[] = ['uncaughtException', 'unhandledRejection']
  * Its start-up adds process-wide error handlers that rethrow, which would defeat a server's own: exactly those are taken away again.
  */
 export async function prepareWasm(): Promise<void> {
+  if (tf.getBackend() === 'wasm') return; // the host has started it
   setWasmPaths(`${path.dirname(require.resolve('@tensorflow/tfjs-backend-wasm/package.json'))}${path.sep}dist${path.sep}`);
   const before = new Map(HANDLERS.map((name) => [name, process.listeners(name as 'uncaughtException')]));
   const started = await tf.setBackend('wasm');
