@@ -1,5 +1,5 @@
 /**
- * Speed and memory of the model that comes with the project.
+ * Speed of the model that comes with the project (its memory: npm run leaks; how fast it stops: npm run bench:abort).
  *
  *   npm run bench                                    on wasm
  *   npm run bench -- --backend tensorflow --rounds 31 --model DIR
@@ -8,7 +8,6 @@ import { parseArgs } from 'node:util';
 import { type BackendName, loadModel } from '../lib/index';
 import { type Clocked, clocked } from './clock';
 import { firstToken } from './first_token';
-import { leaks } from './leaks';
 import { machine } from './machine';
 
 const IMAGE = 'examples/images/stars.png';
@@ -22,7 +21,6 @@ async function main(): Promise<void> {
       backend: { type: 'string', default: 'wasm' },
       model: { type: 'string', default: 'weights/vispruner-tiny' },
       rounds: { type: 'string', default: '15' },
-      questions: { type: 'string', default: '100' },
     },
   });
   const load = await clocked(() => loadModel(values.model, { backend: values.backend as BackendName }));
@@ -38,11 +36,7 @@ async function main(): Promise<void> {
   console.log(`Time to the first token, medians of ${values.rounds} rounds\n\n${report.table}\n`);
   console.log(`Most time spent in choosing patches: ${(100 * report.selectShare).toFixed(1)}% ${verdict(report.selectShare, LIMITS.selectShare)}\n`);
 
-  const { before, after, answered, refused, aborted } = await leaks(model, IMAGE, QUESTION, Number(values.questions));
-  console.log(`${values.questions} questions: ${answered} answered, ${refused} refused, ${aborted} aborted`);
-  console.log(`Tensors ${before.numTensors} before, ${after.numTensors} after; bytes ${before.numBytes} before, ${after.numBytes} after`);
   model.dispose();
-  if (before.numTensors !== after.numTensors || before.numBytes !== after.numBytes) throw new Error('Tensors leaked.');
 }
 
 function ms({ passed, processor }: Clocked<unknown>): string {

@@ -1,3 +1,4 @@
+import { request } from 'node:http';
 import autocannon from 'autocannon';
 import type { Kind, LoadRequest, Verdict } from './server_requests';
 
@@ -53,9 +54,9 @@ function watched({ kind, body, judge }: LoadRequest, observed: Observed[]): auto
     path: PATH,
     headers: HEADERS,
     body,
-    setupRequest: (request) => {
+    setupRequest: (own) => {
       begun = performance.now();
-      return request;
+      return own;
     },
     onResponse: (status, reply) => {
       observed.push({ kind, verdict: judge(status, reply), milliseconds: performance.now() - begun });
@@ -71,8 +72,7 @@ async function sendOthers(url: string, requests: readonly LoadRequest[], observe
     const signal = kind === 'huge' ? undefined : AbortSignal.timeout((i * 37) % 400);
     const note = (verdict: Verdict) => observed.push({ kind: kind === 'huge' ? kind : 'aborted', verdict, milliseconds: performance.now() - begun });
     try {
-      const response = await fetch(`${url}${PATH}`, { method: 'POST', headers: HEADERS, body, signal });
-      note(judge(response.status, await response.text()));
+      note(judge(...(await post(`${url}${PATH}`, body, signal))));
     } catch {
       // A server may close the connection on whoever goes on sending after the reply.
       if (kind !== 'huge' && !signal?.aborted) errors++;
@@ -80,6 +80,20 @@ async function sendOthers(url: string, requests: readonly LoadRequest[], observe
     }
   }
   return errors;
+}
+
+/** On a connection of its own: a server may close one that a huge body came on, and whoever used it next would be cut off. */
+function post(address: string, body: string, signal: AbortSignal | undefined): Promise<[status: number, reply: string]> {
+  return new Promise((resolve, reject) => {
+    const asking = request(address, { method: 'POST', headers: HEADERS, agent: false, signal }, (response) => {
+      const chunks: Buffer[] = [];
+      response.on('data', (chunk: Buffer) => chunks.push(chunk));
+      response.on('end', () => resolve([response.statusCode ?? 0, Buffer.concat(chunks).toString()]));
+      response.on('error', reject);
+    });
+    asking.on('error', reject);
+    asking.end(body);
+  });
 }
 
 /** `count` of them in turn, in an order that mixes them and is the same each time. */
