@@ -38,5 +38,5 @@ export async function choosePrecision(wanted: 'auto' | WeightDtype = 'auto', bac
   }
   const { fastHalf, halfFactory, halfWarnings } = await import('./native/half_node');
   const dtype = wanted === 'auto' ? storedHalf && fastHalf(backend) : wanted;
-  return dtype ? { dtype, factory: halfFactory(dtype), warnings: halfWarnings(backend, dtype) } : float32;
+  return dtype ? { dtype, factory: halfFactory(dtype), warnings: halfWarnings(dtype) } : float32;
 }

@@ -1,12 +1,12 @@
-import * as tf from '@tensorflow/tfjs';
+import type * as tf from '@tensorflow/tfjs';
 import { BackendError } from '../../../layers/errors';
 import type { Embedding, Matrix } from '../../../layers/parameters';
 import { bytesOf, fromFloat32, toFloat32 } from '../../../weights/dtype';
 import type { Pause } from '../../../weights/pacer';
 import type { MakeOptions, StoredWeight, TensorFactory } from '../../../weights/sources';
 import { float32Factory } from '../matrices';
-import { bfloat16Hindrance, cpuHasBfloat16 } from './cpu_node';
-import { type HalfDtype, HalfProducts, type HalfWeight } from './half_product_node';
+import { type HalfDtype, type HalfWeight, halfWeight } from './half_weight_node';
+import { bfloat16Hindrance, cpuHasBfloat16, multipliesIn } from './processor_node';
 
 /** Values rounded between two pauses: about 20 ms. */
 const STEP = 2 ** 20;
@@ -18,16 +18,19 @@ const ALIGNED = 48;
  * Matrices and embeddings in half precision on the backends `tensorflow` and `cuda`; norms, biases and all that is computed stay float32.
  * Weights lie as the checkpoint has them, [out, in], and go to the backend as they are when they are stored in that type; others are rounded to
  * nearest, ties to even, a piece at a time.
+ *
+ * @param multiplied whether products are taken in half precision, or in float32 with pieces of the weight widened; default: what is fast here
  */
-export function halfFactory(dtype: HalfDtype): TensorFactory {
-  const products = new HalfProducts(dtype);
+export function halfFactory(dtype: HalfDtype, multiplied: boolean = multipliesIn(dtype)): TensorFactory {
+  const make = async (weight: StoredWeight, shape: readonly [number, number], pause: Pause) =>
+    halfWeight(dtype, await halfBytes(weight, dtype, pause), shape, multiplied);
   return {
     ...float32Factory(),
     async matrix(name: string, inDim: number, outDim: number, weight: StoredWeight, { pause }: MakeOptions): Promise<Matrix> {
-      return new HalfMatrix(products, name, inDim, outDim, products.weight(await halfBytes(weight, dtype, pause), [outDim, inDim]));
+      return new HalfMatrix(name, inDim, outDim, await make(weight, [outDim, inDim], pause));
     },
     async embedding(name: string, rows: number, dim: number, weight: StoredWeight, { pause }: MakeOptions): Promise<Embedding> {
-      return new HalfEmbedding(products, name, rows, dim, products.weight(await halfBytes(weight, dtype, pause), [rows, dim]));
+      return new HalfEmbedding(name, rows, dim, await make(weight, [rows, dim], pause));
     },
   };
 }
@@ -35,22 +38,20 @@ export function halfFactory(dtype: HalfDtype): TensorFactory {
 /** The half precision that is faster than float32 here, if there is one. */
 export function fastHalf(backend: 'tensorflow' | 'cuda'): HalfDtype | undefined {
   if (backend === 'cuda') return 'float16';
-  return cpuHasBfloat16() && bfloat16Hindrance() === undefined ? 'bfloat16' : undefined;
+  return multipliesIn('bfloat16') ? 'bfloat16' : undefined;
 }
 
-/** Why half precision is slower than it could be, if it is. */
-export function halfWarnings(backend: 'tensorflow' | 'cuda', dtype: HalfDtype): string[] {
-  if (backend === 'cuda') return [];
+/** Why half precision is slower than float32 here, if it is. */
+export function halfWarnings(dtype: HalfDtype): string[] {
+  if (multipliesIn(dtype)) return [];
   const slow = `dtype "${dtype}" takes half of the memory of "float32" here, but is slower:`;
-  if (dtype === 'float16') return [`${slow} processors have no fast float16.`];
-  if (!cpuHasBfloat16()) return [`${slow} this processor has no instructions for bfloat16 (avx512_bf16, amx_bf16).`];
-  const hindrance = bfloat16Hindrance();
-  return hindrance === undefined ? [] : [`${slow} ${hindrance} keeps TensorFlow from the instructions that this processor has. Unset it.`];
+  if (dtype === 'float16') return [`${slow} the processor does not multiply in float16.`];
+  if (!cpuHasBfloat16()) return [`${slow} the processor does not multiply in bfloat16 (avx512_bf16, amx_bf16).`];
+  return [`${slow} ${bfloat16Hindrance(process.env)} keeps TensorFlow from the instructions that the processor has. Unset it.`];
 }
 
 class HalfMatrix implements Matrix {
   constructor(
-    private readonly products: HalfProducts,
     readonly name: string,
     readonly inDim: number,
     readonly outDim: number,
@@ -58,18 +59,17 @@ class HalfMatrix implements Matrix {
   ) {}
 
   apply(rows: tf.Tensor2D): tf.Tensor2D {
-    return this.products.apply(rows, this.weight);
+    return this.weight.apply(rows);
   }
 
   dispose(): void {
-    tf.dispose([this.weight.weight, this.weight.zeros ?? []]);
+    this.weight.dispose();
   }
 }
 
 /** One copy serves both uses: its rows are what is looked up, and its products with them are the head. */
 class HalfEmbedding implements Embedding {
   constructor(
-    private readonly products: HalfProducts,
     readonly name: string,
     readonly rows: number,
     readonly dim: number,
@@ -77,15 +77,15 @@ class HalfEmbedding implements Embedding {
   ) {}
 
   lookup(ids: Int32Array): tf.Tensor2D {
-    return this.products.lookup(this.weight, ids);
+    return this.weight.lookup(ids);
   }
 
   project(x: tf.Tensor2D): tf.Tensor2D {
-    return this.products.apply(x, this.weight);
+    return this.weight.apply(x);
   }
 
   dispose(): void {
-    tf.dispose([this.weight.weight, this.weight.zeros ?? []]);
+    this.weight.dispose();
   }
 }
 

@@ -3,7 +3,7 @@ import * as tf from '@tensorflow/tfjs';
 // TensorFlow's operations by name, on handles: what tfjs's own backend uses underneath, and the only way to types that tfjs does not have.
 
 /** TensorFlow's numbers of the element types that are used here (tensorflow/core/framework/types.proto). */
-export const TYPE = { float32: 1, uint8: 4, bfloat16: 14, float16: 19 } as const;
+export const TYPE = { float32: 1, int32: 3, uint8: 4, bfloat16: 14, float16: 19 } as const;
 
 /** A tensor of TensorFlow's. It lives until it is deleted, or belongs to tfjs after `own`. */
 export interface Handle {
