@@ -7,7 +7,15 @@
 // Layers, each usable alone
 export { ACTIVATION_NAMES, type Activation, activation } from '../layers/activation';
 export { type AttendOptions, attend, attendSegments, attentionProbabilities, causalMask, type HeadShape } from '../layers/attention';
-export { type AttentionRows, ClipVision, ClipVisionBlock, type ClipVisionShape, type VisionBlockOutput } from '../layers/clip_vision';
+export {
+  type AttentionRows,
+  ClipVision,
+  ClipVisionBlock,
+  type ClipVisionShape,
+  type Mixed,
+  type Projected,
+  type VisionBlockOutput,
+} from '../layers/clip_vision';
 // Errors
 export {
   BackendError,
@@ -24,7 +32,7 @@ export {
 } from '../layers/errors';
 export { ConcatKeyValueCache, HeadwiseKeyValueCache, type KeyValueCache, newKeyValueCache } from '../layers/kv_cache';
 export { Linear } from '../layers/linear';
-export { type BlockContext, Llama, LlamaBlock, type LlamaShape } from '../layers/llama';
+export { type BlockContext, Llama, LlamaBlock, type LlamaShape, type ProjectedRows } from '../layers/llama';
 export { LayerNorm, RmsNorm } from '../layers/norm';
 export type { Embedding, Matrix, Parameter, Parameters } from '../layers/parameters';
 export { Projector } from '../layers/projector';
@@ -37,9 +45,10 @@ export { Checkpoint, openCheckpoint } from '../weights/checkpoint';
 export { readCheckpoint } from '../weights/checkpoint_node';
 export { type VerifyOptions, verifyChecksums } from '../weights/checksums';
 export { findModel } from '../weights/hub_cache_node';
+export type { Pause } from '../weights/pacer';
 export { openSafetensors, type SafetensorsFile, type TensorInfo } from '../weights/safetensors';
 export { readSafetensors, writeSafetensors } from '../weights/safetensors_node';
-export { checkpointSource, type FillProgress, type ParameterSource, seedSource, type TensorFactory } from '../weights/sources';
+export { checkpointSource, type FillProgress, type MakeOptions, type ParameterSource, seedSource, type TensorFactory } from '../weights/sources';
 export { type CountedConfig, type CountedWork, type Flops, flops } from './analysis/flops';
 export type { Answer, AskOptions, QuestionImages } from './answer';
 // Backends
