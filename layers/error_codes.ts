@@ -325,7 +325,7 @@ export const IMAGE_CODES = {
     remedy: 'Use prepareImages, or make float32 of the shape that the message shows.',
   },
   IMAGE_TOO_LARGE: {
-    cause: 'The header declares more pixels than the limit; nothing was decoded.',
+    cause: 'The header declares more pixels than the limit, or a fetched file has more than 268,435,456 bytes; nothing was decoded.',
     remedy: 'Scale the image down, or raise maxPixels if you trust it.',
   },
   IMAGE_TRUNCATED: { cause: 'The file ends before the image does.', remedy: 'Save or download it again.' },
@@ -335,6 +335,11 @@ export const IMAGE_CODES = {
 } as const;
 
 export const PROMPT_CODES = {
+  BAD_CHOICES: {
+    cause: 'There is no choice, one is empty or there twice, or one can not be written as tokens of its own behind the prompt.',
+    remedy: 'Give different texts in words that the tokenizer knows.',
+    use: true,
+  },
   BAD_CONTINUATION: {
     cause: 'There is no continuation to score, one is empty, or one has an id that is no text token.',
     remedy: 'Give lists of ids of the vocabulary.',
@@ -376,6 +381,7 @@ export const PROMPT_CODES = {
     remedy: 'Ask without an image, or use a LLaVA model.',
     use: true,
   },
+  OPTION_CONFLICT: { cause: 'Two options were given that exclude each other.', remedy: 'Leave one of the two out.', use: true },
   PROMPTS_DIFFER: { cause: 'Prompts that are to share their beginning differ before their last image.', remedy: 'Ask the one that differs alone.' },
   SPECIAL_TOKEN_IN_TEXT: {
     cause: 'The text contains what the tokenizer reads as a special token.',

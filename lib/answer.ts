@@ -1,9 +1,11 @@
 import type { OptionNames } from '../weights/option_names';
+import type { Choice } from './choices';
 import type { KeptPatches } from './encoded';
 import type { FinishReason, Timing, TokenOptions, Usage } from './generate';
 import type { Aspect } from './image/preprocessor_config';
 import type { ImageInput, PreparedImage } from './image/types';
 import type { PromptCache } from './prompt_cache';
+import type { TextLogprobs } from './text_logprobs';
 import { type EncodedImages, GENERATE_OPTIONS, type RunOptions } from './token_model';
 
 /** An image to be decoded, or one that is prepared or encoded already. */
@@ -16,15 +18,33 @@ export interface AskOptions extends RunOptions, TokenOptions {
   readonly stop?: string | readonly string[];
   /** Goes on from what an earlier call left in it. Images are recognised only as the same `EncodedImages`; `chat()` sees to that by itself. */
   readonly cache?: PromptCache;
+  /**
+   * Answers with the one of these texts that the model holds likeliest, by the mean log-probability of its tokens; `answer.choices` has all of them. Options
+   * that say how text is drawn do not go with it.
+   */
+  readonly choices?: readonly string[];
+  /** Called with each token as it is drawn, before the text that it completes comes. */
+  readonly onToken?: (token: WrittenToken) => void;
 }
 
-export const ASK_OPTIONS: OptionNames<AskOptions> = { ...GENERATE_OPTIONS, aspect: true, stop: true, cache: true };
+export interface WrittenToken {
+  readonly id: number;
+  /** Where `logprobs` were asked for. */
+  readonly logprobs?: TextLogprobs;
+}
+
+export const ASK_OPTIONS: OptionNames<AskOptions> = { ...GENERATE_OPTIONS, aspect: true, stop: true, cache: true, choices: true, onToken: true };
 
 export interface Answer {
   readonly text: string;
   /** Ids of the text, also of a stop string that was cut off. */
   readonly ids: Int32Array;
+  /** `length` when it was cut at the most tokens that it may have; `stop` when it ended by itself, at a stop string, or was chosen. */
   readonly finishReason: FinishReason;
+  /** One for each of `ids`, where they were asked for. */
+  readonly logprobs?: readonly TextLogprobs[];
+  /** All that were to choose from, best first. */
+  readonly choices?: readonly Choice[];
   /** What was kept of each crop of each image. */
   readonly visual: readonly KeptPatches[];
   readonly usage: Usage;

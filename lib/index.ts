@@ -50,13 +50,14 @@ export { openSafetensors, type SafetensorsFile, type TensorInfo } from '../weigh
 export { readSafetensors, writeSafetensors } from '../weights/safetensors_node';
 export { checkpointSource, type FillProgress, type MakeOptions, type ParameterSource, seedSource, type TensorFactory } from '../weights/sources';
 export { type CountedConfig, type CountedWork, type Flops, flops } from './analysis/flops';
-export type { Answer, AskOptions, QuestionImages } from './answer';
+export type { Answer, AskOptions, QuestionImages, WrittenToken } from './answer';
 // Backends
 export { BACKENDS, type BackendName, currentBackend, useBackend } from './backend/backends';
 export { float32Factory } from './backend/matrices';
 export { choosePrecision, type Precision, WEIGHT_DTYPES, type WeightDtype } from './backend/precision';
 export { type BuildOptions, buildModel } from './build';
 export { type ChatMessage, type ChatPart, ChatProcessor, Detokenizer, StopStrings } from './chat';
+export type { Choice } from './choices';
 export {
   type ClipVisionConfig,
   type GenerationConfig,
@@ -117,6 +118,7 @@ export {
   TRAINING_SEEDS,
 } from './scenes';
 export type { ContinuationScore } from './score';
+export type { TextLogprobs, TextToken } from './text_logprobs';
 export {
   EncodedImages,
   type ForwardResult,

@@ -2,9 +2,11 @@ import { ConfigError, PromptError } from '../layers/errors';
 import { checkOptionNames, type OptionNames } from '../weights/option_names';
 import type { ParameterSource } from '../weights/sources';
 import { type Answer, ASK_OPTIONS, type AskOptions, asList, type QuestionImages } from './answer';
+import { chooseAnswer, writeAnswer } from './answering';
 import type { BackendName } from './backend/backends';
 import type { WeightDtype } from './backend/precision';
 import { type ChatMessage, type ChatProcessor, StopStrings } from './chat';
+import { checkChoices } from './choices';
 import type { GenerationConfig, ModelConfig } from './config';
 import { Chat, type ChatOptions, type Speaker, userMessage } from './conversation';
 import { decodeImage } from './image/decode_node';
@@ -115,39 +117,18 @@ export class VisionLanguageModel extends TokenModel {
     const begun = performance.now();
     options.signal?.throwIfAborted();
     const chat = this.chatProcessor;
-    const stop = new StopStrings(asList(options.stop));
+    checkChoices(options);
+    new StopStrings(asList(options.stop)); // refuses wrong ones before any work
     const opened = await this.open(images, options);
     try {
       const prepare = performance.now() - begun;
-      const inputIds = chat.encode(
-        Array.isArray(question) ? question : [userMessage(question as string, opened.count, chat.imageToken?.text)],
-        opened.count,
-      );
-      const decoder = chat.decoder();
-      const tokens = this.tokens([{ inputIds, images: opened.images, cache: options.cache }], options);
-      let text = '';
-      let stopped = false;
-      try {
-        for (;;) {
-          const step = await tokens.next(stopped);
-          const piece = step.done ? stop.push(decoder.end()) + stop.end() : stop.push(decoder.push(step.value.id));
-          if (piece !== '') {
-            text += piece;
-            yield piece;
-          }
-          if (step.done) {
-            const [result] = step.value;
-            if (!result) throw new PromptError('NO_ANSWER', 'The model gave no answer.');
-            const { timing, ...rest } = result;
-            const late = { prepare, firstToken: timing.firstToken + prepare, total: performance.now() - begun };
-            const finishReason = stop.stopped ? 'stop' : rest.finishReason; // a stop string may be whole only with what the decoder held back
-            return { ...rest, finishReason, text, timing: { ...timing, ...late } };
-          }
-          stopped = stop.stopped;
-        }
-      } finally {
-        await tokens.return([]);
-      }
+      const messages = Array.isArray(question) ? question : [userMessage(question as string, opened.count, chat.imageToken?.text)];
+      const request = { inputIds: chat.encode(messages, opened.count), images: opened.images, cache: options.cache };
+      const answer = options.choices
+        ? yield* chooseAnswer(this, request, chat.encodeAnswers(messages, opened.count, options.choices), options)
+        : yield* writeAnswer(this, chat, request, options);
+      const late = { prepare, firstToken: answer.timing.firstToken + prepare, total: performance.now() - begun };
+      return { ...answer, timing: { ...answer.timing, ...late } };
     } finally {
       opened.close();
     }

@@ -5,9 +5,12 @@ import type { ModelConfig } from '../config';
 import { Detokenizer } from './detokenizer';
 import type { ChatMessage } from './messages';
 import { type ChatTemplate, loadChatTemplate } from './template';
+import { TokenBytes } from './token_bytes';
 
 /** Text to ids and back, by a checkpoint's own tokenizer and chat template. */
 export class ChatProcessor {
+  /** The bytes that tokens stand for. */
+  readonly tokenBytes: TokenBytes;
   private readonly specials: readonly string[];
 
   constructor(
@@ -17,6 +20,7 @@ export class ChatProcessor {
     /** The image token's text and id; absent in a language model alone. */
     readonly imageToken: { readonly text: string; readonly id: number } | undefined,
   ) {
+    this.tokenBytes = new TokenBytes(tokenizer);
     this.specials = [...tokenizer.get_added_tokens_decoder().values()].filter(({ special }) => special).map(({ content }) => content);
   }
 
@@ -36,12 +40,7 @@ export class ChatProcessor {
         `The messages have ${placed} place(s) for an image, and ${images} image(s) are given. Use one "${token}" (or one {type: 'image'}) for each image.`,
       );
     }
-    const prompt = this.template.render(messages);
-    // As transformers: its processors add the first token unless the template wrote it; a language model's own template is taken to write all
-    // there is.
-    const written = this.bosToken !== '' && prompt.startsWith(this.bosToken);
-    const whole = written || (this.imageToken === undefined && !this.template.isDefault);
-    const ids = Int32Array.from(this.tokenizer.encode(prompt, { add_special_tokens: !whole }).ids);
+    const ids = this.encodePrompt(this.template.render(messages));
     const found = ids.filter((id) => id === this.imageToken?.id).length;
     if (found !== images) {
       throw new PromptError(
@@ -50,6 +49,41 @@ export class ChatProcessor {
       );
     }
     return ids;
+  }
+
+  /**
+   * Answers as ids, one after another: what `encode` would have behind these messages, up to the end of the answer, if the assistant had given it. Spaces
+   * and the like that the template puts before an answer belong to it.
+   *
+   * @throws PromptError `BAD_CHOICES` for an answer of which the tokenizer makes special tokens, or which it joins with the end of the prompt, so that the
+   * model, which goes on from the prompt's last token, could never write it; what `encode` throws
+   */
+  encodeAnswers(messages: readonly ChatMessage[], images: number, answers: readonly string[]): Int32Array[] {
+    const promptIds = this.encode(messages, images);
+    const prompt = this.template.render(messages);
+    return answers.map((answer) => {
+      const text = answer.trim(); // spaces around it are the template's
+      const turn: ChatMessage = { role: 'assistant', content: [{ type: 'text', text }] };
+      this.checkedPlaces(turn);
+      const whole = this.template.render(messages, turn);
+      const end = whole.startsWith(prompt) ? whole.indexOf(text, prompt.length) + text.length : 0;
+      const ids = this.encodePrompt(whole.slice(0, end));
+      if (end <= prompt.length || promptIds.some((id, i) => id !== ids[i]) || ids.length === promptIds.length) {
+        throw new PromptError(
+          'BAD_CHOICES',
+          `The choice "${answer}" does not follow the prompt as tokens of its own, by this chat template and tokenizer. Word it otherwise.`,
+        );
+      }
+      const own = ids.subarray(promptIds.length);
+      const special = own.find((id) => this.tokenBytes.isSpecial(id));
+      if (special !== undefined) {
+        throw new PromptError(
+          'BAD_CHOICES',
+          `The choice "${answer}" has words for which the tokenizer has "${this.tokenizer.id_to_token(special)}" only. Word it otherwise.`,
+        );
+      }
+      return own;
+    });
   }
 
   /** Ids of a plain text, without template and special tokens. */
@@ -68,9 +102,20 @@ export class ChatProcessor {
     return new Detokenizer((ids) => this.decode(ids));
   }
 
+  /**
+   * As transformers: its processors add the first token unless the template wrote it; a language model's own template is taken to write all there is.
+   */
+  private encodePrompt(prompt: string): Int32Array {
+    const written = this.bosToken !== '' && prompt.startsWith(this.bosToken);
+    const whole = written || (this.imageToken === undefined && !this.template.isDefault);
+    return Int32Array.from(this.tokenizer.encode(prompt, { add_special_tokens: !whole }).ids);
+  }
+
   /** Places for images in a message. A special token in a user's text would be read as one: it is refused. */
   private checkedPlaces({ content }: ChatMessage): number {
     const parts = typeof content === 'string' ? [{ type: 'text' as const, text: content }] : content;
+    if (!Array.isArray(parts as unknown))
+      throw new PromptError('EMPTY_PROMPT', `The content of a message is ${String(content)}. Give text, or parts.`);
     let places = 0;
     for (const part of parts) {
       if (part.type === 'image') {

@@ -1,6 +1,9 @@
 import { PromptError } from '../../layers/errors';
 
-/** Ends a text before the first of some strings, also where one lies across the pieces in which the text comes. */
+/**
+ * Ends a text before the first of some strings, also where one lies across the pieces in which the text comes. The first is the one that is whole first; of
+ * those that end together, the longest.
+ */
 export class StopStrings {
   private held = '';
   private found = false;
@@ -20,10 +23,15 @@ export class StopStrings {
   push(piece: string): string {
     if (this.found) return '';
     this.held += piece;
-    const first = Math.min(...this.strings.map((one) => this.held.indexOf(one)).filter((at) => at >= 0));
-    if (Number.isFinite(first)) {
+    let first: { readonly start: number; readonly end: number } | undefined;
+    for (const one of this.strings) {
+      const start = this.held.indexOf(one);
+      const end = start + one.length;
+      if (start >= 0 && (!first || end < first.end || (end === first.end && start < first.start))) first = { start, end };
+    }
+    if (first) {
       this.found = true;
-      return this.release(first);
+      return this.release(first.start);
     }
     return this.release(this.held.length - Math.max(0, ...this.strings.map((one) => this.begun(one))));
   }

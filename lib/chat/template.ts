@@ -44,14 +44,18 @@ export class ChatTemplate {
     this.isDefault = source === VICUNA;
   }
 
-  /** The prompt, ending in the cue for the assistant's answer. @throws PromptError `CHAT_TEMPLATE_REFUSED` for what the template does not take */
-  render(messages: readonly ChatMessage[]): string {
+  /**
+   * The prompt, ending in the cue for the assistant's answer, or in that answer where it is given.
+   * @throws PromptError `CHAT_TEMPLATE_REFUSED` for what the template does not take
+   */
+  render(conversation: readonly ChatMessage[], answer?: ChatMessage): string {
+    const messages = answer ? [...conversation, answer] : conversation;
     const content = (message: ChatMessage) => (this.takesParts ? parts(message) : joined(message, this.tokens.image_token));
     try {
       return this.template.render({
         ...this.tokens,
         messages: messages.map((message) => ({ role: message.role, content: content(message) })),
-        add_generation_prompt: true,
+        add_generation_prompt: answer === undefined,
       });
     } catch (cause) {
       const reason = cause instanceof Error ? cause.message : String(cause);

@@ -21,6 +21,20 @@ describe('stop strings', () => {
     expect(run(['late', 'ear'], ['so early, so late'])).toEqual({ text: 'so ', stopped: true });
   });
 
+  it.each<[string, readonly string[], readonly string[], string]>([
+    ['one inside another', ['abc', 'b'], ['xab', 'c'], 'xa'],
+    ['one that begins another', ['ab', 'abc'], ['xa', 'bc'], 'x'],
+    ['one that ends another', ['c', 'abc'], ['xab', 'c'], 'x'],
+    ['overlapping ones', ['aba', 'bab'], ['xb', 'aba'], 'x'],
+    ['one at the very start', ['ab'], ['a', 'b'], ''],
+    ['one that begins with its own end', ['aab'], ['aa', 'ab'], 'a'],
+    ['one of characters beyond 16 bits', ['🙂!'], ['a🙂🙂', '!'], 'a🙂'],
+  ])('%s: the same in pieces and at once', (_what, stops, pieces, text) => {
+    expect(run(stops, pieces)).toEqual({ text, stopped: true });
+    expect(run(stops, [pieces.join('')])).toEqual({ text, stopped: true });
+    expect(run(stops, Array.from(pieces.join('')))).toEqual({ text, stopped: true });
+  });
+
   it('holds back no more than could begin one', () => {
     const filter = new StopStrings(['</end>']);
     expect(filter.push('x < y </')).toBe('x < y ');
@@ -37,8 +51,9 @@ describe('stop strings', () => {
     fc.assert(
       fc.property(fc.array(fc.string({ unit: letter, maxLength: 4 })), fc.array(word, { minLength: 1, maxLength: 3 }), (pieces, stops) => {
         const whole = pieces.join('');
-        const first = Math.min(...stops.map((stop) => whole.indexOf(stop)).filter((at) => at >= 0));
-        const expected = Number.isFinite(first) ? { text: whole.slice(0, first), stopped: true } : { text: whole, stopped: false };
+        const found = stops.map((stop) => ({ at: whole.indexOf(stop), end: whole.indexOf(stop) + stop.length })).filter(({ at }) => at >= 0);
+        const [first] = found.sort((a, b) => a.end - b.end || a.at - b.at);
+        const expected = first ? { text: whole.slice(0, first.at), stopped: true } : { text: whole, stopped: false };
         expect(run(stops, pieces)).toEqual(expected);
       }),
     );

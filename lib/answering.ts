@@ -1,0 +1,62 @@
+import { PromptError } from '../layers/errors';
+import { type Answer, type AskOptions, asList, type WrittenToken } from './answer';
+import { type ChatProcessor, StopStrings } from './chat';
+import { rankChoices } from './choices';
+import type { StreamedToken } from './generate';
+import { textLogprobs } from './text_logprobs';
+import type { TokenModel, TokenRequest } from './token_model';
+
+/** Writes an answer token by token, in pieces of text; the generator returns it whole. */
+export async function* writeAnswer(
+  model: TokenModel,
+  chat: ChatProcessor,
+  request: TokenRequest,
+  options: AskOptions,
+): AsyncGenerator<string, Answer, undefined> {
+  const decoder = chat.decoder();
+  const stop = new StopStrings(asList(options.stop));
+  const tokens = model.tokens([request], options);
+  let text = '';
+  let stopped = false;
+  try {
+    for (;;) {
+      const step = await tokens.next(stopped);
+      if (!step.done) options.onToken?.(writtenToken(step.value, chat));
+      const piece = step.done ? stop.push(decoder.end()) + stop.end() : stop.push(decoder.push(step.value.id));
+      if (piece !== '') {
+        text += piece;
+        yield piece;
+      }
+      if (step.done) {
+        const [result] = step.value;
+        if (!result) throw new PromptError('NO_ANSWER', 'The model gave no answer.');
+        const { logprobs, ...rest } = result;
+        const finishReason = stop.stopped ? 'stop' : rest.finishReason; // a stop string may be whole only with what the decoder held back
+        const withText = logprobs && { logprobs: logprobs.map((one) => textLogprobs(one, chat.tokenBytes)) };
+        return { ...rest, ...withText, finishReason, text };
+      }
+      stopped = stop.stopped;
+    }
+  } finally {
+    await tokens.return([]);
+  }
+}
+
+/** Answers with the likeliest of some texts; `ids` are theirs behind the prompt. */
+export async function* chooseAnswer(
+  model: TokenModel,
+  request: TokenRequest,
+  ids: readonly Int32Array[],
+  { choices = [], prune, tap, signal }: AskOptions,
+): AsyncGenerator<string, Answer, undefined> {
+  const { scores, ...rest } = await model.score(request, ids, { prune, tap, signal });
+  const ranked = rankChoices(choices, scores);
+  const [best] = ranked;
+  if (!best) throw new PromptError('NO_ANSWER', 'The model gave no answer.');
+  yield best.text;
+  return { ...rest, text: best.text, ids: best.ids, finishReason: 'stop', choices: ranked };
+}
+
+function writtenToken({ id, logprobs }: StreamedToken, { tokenBytes }: ChatProcessor): WrittenToken {
+  return logprobs ? { id, logprobs: textLogprobs(logprobs, tokenBytes) } : { id };
+}
