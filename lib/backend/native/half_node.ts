@@ -1,6 +1,7 @@
 import type * as tf from '@tensorflow/tfjs';
 import { BackendError } from '../../../layers/errors';
 import type { Embedding, Matrix } from '../../../layers/parameters';
+import { allocate } from '../../../weights/byte_source';
 import { bytesOf, fromFloat32, toFloat32 } from '../../../weights/dtype';
 import type { Pause } from '../../../weights/pacer';
 import type { MakeOptions, StoredWeight, TensorFactory } from '../../../weights/sources';
@@ -10,9 +11,6 @@ import { bfloat16Hindrance, cpuHasBfloat16, multipliesIn } from './processor_nod
 
 /** Values rounded between two pauses: about 20 ms. */
 const STEP = 2 ** 20;
-
-/** Where malloc puts a large block is 16 bytes beyond a page; from there on to a multiple of 64, at which TensorFlow uses the memory without a copy. */
-const ALIGNED = 48;
 
 /**
  * Matrices and embeddings in half precision on the backends `tensorflow` and `cuda`; norms, biases and all that is computed stay float32.
@@ -94,7 +92,7 @@ async function halfBytes({ name, dtype: stored, bytes }: StoredWeight, dtype: Ha
   const type = dtype === 'bfloat16' ? 'BF16' : 'F16';
   if (stored === type) return bytes;
   const size = bytesOf(stored);
-  const result = new Uint8Array(new ArrayBuffer((bytes.length / size) * 2 + ALIGNED), ALIGNED);
+  const result = allocate(name, (bytes.length / size) * 2);
   for (let start = 0; start * size < bytes.length; start += STEP) {
     const piece = fromFloat32(type, toFloat32(stored, bytes.subarray(start * size, (start + STEP) * size)));
     if (piece.overflows > 0) {
