@@ -196,10 +196,13 @@ export class Llava {
   /** Embeddings [S, D], visual tokens in their places; `visualRows` are the patches among them, which a pruner may drop. */
   private async splice(pieces: readonly PromptPiece[], pause: Pause): Promise<{ states: tf.Tensor2D; visualRows: Int32Array }> {
     const visualRows: number[] = [];
-    const visual = await this.visualTokens(pieces, pause);
+    const ids = Int32Array.from(pieces.filter((piece) => typeof piece === 'number'));
+    const text = await this.textTokens(ids, pause);
+    const visual = await this.visualTokens(pieces, pause).catch((error: unknown) => {
+      text.dispose();
+      throw error;
+    });
     const states = tf.tidy(() => {
-      const ids = pieces.filter((piece) => typeof piece === 'number');
-      const text = this.language.embed(Int32Array.from(ids)); // [all text, D]
       const parts: tf.Tensor2D[] = [];
       let [textStart, visualStart, row] = [0, 0, 0];
       for (const run of runsOf(pieces)) {
@@ -218,8 +221,15 @@ export class Llava {
       }
       return parts.length === 1 ? (parts[0] as tf.Tensor2D) : tf.concat(parts, 0);
     });
+    text.dispose();
     visual?.dispose();
     return { states, visualRows: Int32Array.from(visualRows) };
+  }
+
+  /** ids [n] -> [n, D]. A table that is a head too has a word's values far apart: each costs as much as thousands of operations in a row. */
+  private textTokens(ids: Int32Array, pause: Pause): Promise<tf.Tensor2D> {
+    const scattered = 2000 * this.language.shape.hidden_size;
+    return inSteps(ids.length, scattered, (start, length) => this.language.embed(ids.subarray(start, start + length)), pause);
   }
 
   /** Kept features of all images through the projector, [all kept, D]. */
