@@ -42,6 +42,41 @@ export async function* writeAnswer(
   }
 }
 
+/** What says how text is drawn means nothing where none is drawn. */
+const NOT_WITH_CHOICES = [
+  'temperature',
+  'topP',
+  'topK',
+  'seed',
+  'maxNewTokens',
+  'minNewTokens',
+  'stop',
+  'logprobs',
+  'logitsProcessor',
+  'onToken',
+] as const;
+
+/** @throws PromptError `BAD_CHOICES`, `OPTION_CONFLICT` */
+export function checkChoices(options: AskOptions): void {
+  const { choices } = options;
+  if (choices === undefined) return;
+  if (!Array.isArray(choices) || choices.length === 0) throw new PromptError('BAD_CHOICES', 'Option "choices" has no choice; give one text or more.');
+  for (const [i, choice] of choices.entries()) {
+    if (typeof choice !== 'string' || choice.trim() === '') {
+      throw new PromptError('BAD_CHOICES', `Choice ${i} of ${choices.length} is ${JSON.stringify(choice)}; each must be a text.`);
+    }
+    const before = choices.findIndex((other) => other.trim() === choice.trim());
+    if (before < i) throw new PromptError('BAD_CHOICES', `Choices ${before} and ${i} are both "${choice.trim()}"; give each once.`);
+  }
+  const other = NOT_WITH_CHOICES.find((name) => options[name] !== undefined);
+  if (other !== undefined) {
+    throw new PromptError(
+      'OPTION_CONFLICT',
+      `Option "${other}" is for answers that are written; with "choices" nothing is drawn. Leave one of the two out.`,
+    );
+  }
+}
+
 /** Answers with the likeliest of some texts; `ids` are theirs behind the prompt. */
 export async function* chooseAnswer(
   model: TokenModel,

@@ -1,5 +1,3 @@
-import { PromptError } from '../layers/errors';
-import type { AskOptions } from './answer';
 import type { ContinuationScore } from './score';
 
 /** One of the answers that were to choose from. */
@@ -12,41 +10,6 @@ export interface Choice {
   readonly meanLogprob: number;
   /** Among the choices: the softmax of their `meanLogprob`. The probabilities of all choices sum to 1. */
   readonly probability: number;
-}
-
-/** What says how text is drawn means nothing where none is drawn. */
-const NOT_WITH_CHOICES = [
-  'temperature',
-  'topP',
-  'topK',
-  'seed',
-  'maxNewTokens',
-  'minNewTokens',
-  'stop',
-  'logprobs',
-  'logitsProcessor',
-  'onToken',
-] as const;
-
-/** @throws PromptError `BAD_CHOICES`, `OPTION_CONFLICT` */
-export function checkChoices(options: AskOptions): void {
-  const { choices } = options;
-  if (choices === undefined) return;
-  if (!Array.isArray(choices) || choices.length === 0) throw new PromptError('BAD_CHOICES', 'Option "choices" has no choice; give one text or more.');
-  for (const [i, choice] of choices.entries()) {
-    if (typeof choice !== 'string' || choice.trim() === '') {
-      throw new PromptError('BAD_CHOICES', `Choice ${i} of ${choices.length} is ${JSON.stringify(choice)}; each must be a text.`);
-    }
-    const before = choices.findIndex((other) => other.trim() === choice.trim());
-    if (before < i) throw new PromptError('BAD_CHOICES', `Choices ${before} and ${i} are both "${choice.trim()}"; give each once.`);
-  }
-  const other = NOT_WITH_CHOICES.find((name) => options[name] !== undefined);
-  if (other !== undefined) {
-    throw new PromptError(
-      'OPTION_CONFLICT',
-      `Option "${other}" is for answers that are written; with "choices" nothing is drawn. Leave one of the two out.`,
-    );
-  }
 }
 
 /** Best first; of equal ones, in the order in which they were given. */

@@ -16,6 +16,7 @@ interface AskFlags extends ModelOptions, PruneFlags {
   readonly topK?: number;
   readonly maxNewTokens?: number;
   readonly stop?: readonly string[];
+  readonly choice?: readonly string[];
   readonly overlay?: string;
   readonly chat?: boolean;
   readonly json?: boolean;
@@ -38,14 +39,16 @@ export function addAsk(program: Command, { signal }: CommandContext): void {
     .option('--top-k <k>', 'draw among the k most likely tokens; 0 means all (default: 0)', number)
     .option('--max-new-tokens <n>', 'tokens to write at most', whole)
     .option('--stop <text>', 'end the answer where this text would come; may be given several times', append)
+    .option('--choice <text>', 'answer with the likeliest of these texts; given once for each, --json shows all', append)
     .option('--overlay <file.png>', 'draw the kept patches over the image; of several, each gets a file with its number')
     .option('--chat', 'go on with questions from stdin, a line each, in one conversation; /image FILE adds an image to the next')
     .option('--json', 'print one JSON object when the answer is complete; in a chat, one a line')
     .action(async (words: string[], flags: AskFlags) => {
-      const { temperature, topP, topK, seed, maxNewTokens, stop, overlay, json } = flags;
+      const { temperature, topP, topK, maxNewTokens, stop, choice, overlay, json } = flags;
+      const seed = choice && flags.prune === 'random' ? undefined : flags.seed; // of what is drawn: patches here, not words
       const pruner = createPruner(pruneOptions(flags));
       new Sampler({ temperature, topP, topK, seed });
-      const options = { prune: pruner, temperature, topP, topK, seed, maxNewTokens, stop };
+      const options = { prune: pruner, temperature, topP, topK, seed, maxNewTokens, stop, choices: choice };
       if (flags.chat) {
         if (overlay !== undefined) throw new UseError('CHAT_OVERLAY', '--overlay draws one answer; it can not be given with --chat.');
         const start = { ...splitFirstTurn(words), options, json: json ?? false };
