@@ -357,6 +357,11 @@ export const PROMPT_CODES = {
     remedy: 'Give a value in the range that the message shows.',
     use: true,
   },
+  BAD_SCHEMA: {
+    cause: 'A schema is no JSON Schema, contradicts itself, or refers to what is not there.',
+    remedy: 'Correct the place that the message names.',
+    use: true,
+  },
   BAD_STOP: { cause: 'A stop string is empty, or no string.', remedy: 'Give strings of at least one character.', use: true },
   BAD_TOKEN_ID: { cause: 'An id of the prompt is none of the vocabulary.', remedy: "Use the model's own tokenizer.", use: true },
   CACHE_SHARED: { cause: 'Two requests of one batch have the same prompt cache.', remedy: 'Give each its own (fork()).', use: true },
@@ -383,6 +388,15 @@ export const PROMPT_CODES = {
   },
   OPTION_CONFLICT: { cause: 'Two options were given that exclude each other.', remedy: 'Leave one of the two out.', use: true },
   PROMPTS_DIFFER: { cause: 'Prompts that are to share their beginning differ before their last image.', remedy: 'Ask the one that differs alone.' },
+  SCHEMA_TOKENIZER: {
+    cause: 'The tokens of the model can not write what the schema asks for.',
+    remedy: 'Ask without a schema, or use a model with a byte-level tokenizer or one with byte fallback, as Llama has.',
+  },
+  SCHEMA_UNSUPPORTED: {
+    cause: 'The schema has a word, or two words together, that an answer can not be held to.',
+    remedy: 'Leave it out and check the answer, or say it with the words that docs/schema.md lists.',
+    use: true,
+  },
   SPECIAL_TOKEN_IN_TEXT: {
     cause: 'The text contains what the tokenizer reads as a special token.',
     remedy: 'Leave it out, or write it otherwise.',

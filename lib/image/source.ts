@@ -45,7 +45,10 @@ export function checkRgbImage(image: RgbImage): RgbImage {
   return image;
 }
 
-/** @throws {ImageError} `IMAGE_NOT_FOUND` if the address does not answer with a file */
+/** Bytes of a fetched file that are still read; the largest photographs have a tenth. */
+const MAX_FETCHED = 2 ** 28;
+
+/** @throws {ImageError} `IMAGE_NOT_FOUND` if the address does not answer with a whole file, `IMAGE_TOO_LARGE` if it does not stop */
 export async function fetchBytes(address: string | URL, options: DecodeOptions): Promise<Uint8Array> {
   let response: Response;
   try {
@@ -58,7 +61,35 @@ export async function fetchBytes(address: string | URL, options: DecodeOptions):
   }
   if (!response.ok)
     throw new ImageError('IMAGE_NOT_FOUND', `${shortName(address)} can't be fetched: the server answered ${response.status}. Check the address.`);
-  return new Uint8Array(await response.arrayBuffer());
+  return readBody(response, shortName(address), options);
+}
+
+async function readBody(response: Response, name: string, options: DecodeOptions): Promise<Uint8Array> {
+  const reader = response.body?.getReader();
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  for (;;) {
+    const next = await reader?.read().catch((cause: unknown) => {
+      options.signal?.throwIfAborted();
+      throw new ImageError('IMAGE_NOT_FOUND', `${name} can't be fetched: the answer broke off after ${length} bytes. Check the connection.`, {
+        cause,
+      });
+    });
+    if (!next?.value) break;
+    chunks.push(next.value);
+    length += next.value.length;
+    if (length > MAX_FETCHED) {
+      await reader?.cancel().catch(() => {}); // it is refused already
+      throw new ImageError('IMAGE_TOO_LARGE', `${name} has more than ${MAX_FETCHED} bytes, the limit of a fetched image. Scale it down first.`);
+    }
+  }
+  const bytes = new Uint8Array(length);
+  let offset = 0;
+  for (const chunk of chunks) {
+    bytes.set(chunk, offset);
+    offset += chunk.length;
+  }
+  return bytes;
 }
 
 /** An address as messages show it: a data: URL can be megabytes long. */

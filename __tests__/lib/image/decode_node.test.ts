@@ -71,6 +71,31 @@ describe('inputs', () => {
     }
   });
 
+  it('leaves a server that sends without end, and names an answer that breaks off', async () => {
+    const chunk = Buffer.alloc(2 ** 20);
+    const server = createServer((request, response) => {
+      if (request.url === '/broken.png') {
+        response.writeHead(200, { 'Content-Length': bytes.length }).write(bytes.subarray(0, 50));
+        setTimeout(() => response.destroy(), 20);
+        return;
+      }
+      const more = (): void => {
+        while (!response.destroyed && response.write(chunk));
+        if (!response.destroyed) response.once('drain', more);
+      };
+      more();
+    });
+    await new Promise<void>((done) => server.listen(0, '127.0.0.1', done));
+    try {
+      const root = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+      expect(await imageErrorOf(decodeImage(`${root}/endless.png`))).toMatch(/^IMAGE_TOO_LARGE: .*endless\.png has more than 268435456 bytes/);
+      expect(await imageErrorOf(decodeImage(`${root}/broken.png`))).toMatch(/^IMAGE_NOT_FOUND: .*broken\.png.*broke off/);
+    } finally {
+      server.closeAllConnections();
+      server.close();
+    }
+  });
+
   it('stops before reading when it is aborted', async () => {
     await expect(decodeImage(imagePath('rgb.png'), { signal: AbortSignal.abort() })).rejects.toThrow(/abort/i);
   });
