@@ -131,6 +131,41 @@ it('logit_bias forces and bans tokens, and penalties are taken', async () => {
   await expect(unknown).rejects.toMatchObject({ status: 400, code: 'BAD_SAMPLING' });
 });
 
+it("logprobs are the model's own, whole and in a stream", async () => {
+  const direct = await model.ask(imageFile('stars.png'), QUESTION, { logprobs: 3 });
+  const request = { ...asked, logprobs: true, top_logprobs: 3 };
+  const own = (await client.chat.completions.create(request)).choices[0]?.logprobs?.content ?? [];
+  expect(own.map(({ token }) => token).join('')).toBe(direct.text);
+  for (const [i, token] of own.entries()) {
+    const expected = direct.logprobs?.[i];
+    expect(token).toMatchObject({ token: expected?.token, bytes: expected?.bytes, logprob: expect.closeTo(expected?.logprob as number, 3) });
+    expect(token.top_logprobs.map((one) => one.token)).toEqual(expected?.top.map((one) => one.token));
+  }
+  const streamed: typeof own = [];
+  for await (const chunk of await client.chat.completions.create({ ...request, stream: true }))
+    streamed.push(...(chunk.choices[0]?.logprobs?.content ?? []));
+  expect(streamed.map(({ token }) => token)).toEqual(own.map(({ token }) => token));
+  expect((await client.chat.completions.create(asked)).choices[0]?.logprobs).toBeNull();
+});
+
+it('choices: the likeliest of some texts, with what all of them have', async () => {
+  const choices = ['top-left', 'top-right', 'bottom-left', 'bottom-right'];
+  const direct = await model.ask(imageFile('stars.png'), QUESTION, { choices });
+  const request = { ...asked, choices } as OpenAI.ChatCompletionCreateParamsNonStreaming;
+  const reply = (await client.chat.completions.create(request)) as OpenAI.ChatCompletion & {
+    vispruner: { choices: { text: string; probability: number }[] };
+  };
+  expect(reply.choices[0]).toMatchObject({ message: { content: direct.text }, finish_reason: 'stop' });
+  expect(reply.vispruner.choices.map(({ text }) => text)).toEqual(direct.choices?.map(({ text }) => text));
+  expect(reply.vispruner.choices.reduce((sum, { probability }) => sum + probability, 0)).toBeCloseTo(1, 6);
+  const streamed: string[] = [];
+  const stream = await client.chat.completions.create({ ...request, stream: true } as OpenAI.ChatCompletionCreateParamsStreaming);
+  for await (const chunk of stream) streamed.push(chunk.choices[0]?.delta.content ?? '');
+  expect(streamed.join('')).toBe(direct.text);
+  const contradiction = client.chat.completions.create({ ...request, temperature: 1 });
+  await expect(contradiction).rejects.toMatchObject({ status: 400, code: 'OPTION_CONFLICT' });
+});
+
 it('lists and retrieves its model', async () => {
   const { data } = await client.models.list();
   expect(data).toMatchObject([{ id: NAME, object: 'model', owned_by: 'vispruner' }]);

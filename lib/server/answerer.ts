@@ -1,11 +1,13 @@
 import { createHash } from 'node:crypto';
 import { ImageError } from '../../layers/errors';
-import type { Answer } from '../answer';
+import type { Answer, AskOptions, WrittenToken } from '../answer';
+import type { ChatMessage } from '../chat';
 import { decodeImage } from '../image/decode_node';
 import { frequencyPenalty, type LogitsProcessor, logitBias } from '../logits_processors';
 import type { VisionLanguageModel } from '../model';
 import { createPruner, type PruneOptions } from '../prune/registry';
 import type { Pruner } from '../prune/types';
+import type { TextLogprobs } from '../text_logprobs';
 import { EncodedImages } from '../token_model';
 import { RequestError } from './errors';
 import type { CompletionRequest } from './request';
@@ -22,6 +24,12 @@ export interface AnswererOptions {
   /** Conversations whose keys and values are kept. */
   readonly conversations: number;
   readonly maxPixels: number;
+}
+
+/** Text as it is written, with the log-probabilities of its tokens where they were asked for. */
+export interface Piece {
+  readonly text: string;
+  readonly logprobs: readonly TextLogprobs[];
 }
 
 /** The model as the server asks it: one request at a time. */
@@ -57,7 +65,7 @@ export class Answerer {
   }
 
   /** Pieces of the answer as they are written; returns all of it. Not to be run twice at once. */
-  async *answer(request: CompletionRequest, files: readonly Uint8Array[], signal: AbortSignal): AsyncGenerator<string, Answer, undefined> {
+  async *answer(request: CompletionRequest, files: readonly Uint8Array[], signal: AbortSignal): AsyncGenerator<Piece, Answer, undefined> {
     const pruning = request.prune ?? this.options.prune;
     const pruner = request.prune ? createPruner(request.prune) : this.usual;
     const begun = performance.now();
@@ -69,14 +77,42 @@ export class Answerer {
         pruner.textDependent || this.options.conversations === 0
           ? undefined
           : this.store.begin({ pruning: JSON.stringify(pruning), ids, images: images.images });
-      const { maxNewTokens, temperature, topP, seed = this.options.seed, stop } = request;
-      const sampling = { maxNewTokens, temperature, topP, seed, stop, logitsProcessor: processors(request) };
-      const answer = yield* this.model.stream(images, request.messages, { ...sampling, prune: pruner, cache: conversation?.cache, signal });
+      const options = { ...this.drawing(request), prune: pruner, cache: conversation?.cache, signal };
+      const answer = yield* this.pieces(images, request.messages, options);
       if (conversation) conversation.course = { ...conversation.course, ids: Int32Array.from([...ids, ...answer.ids]) };
       const { timing } = answer;
       return { ...answer, timing: { ...timing, encode, firstToken: timing.firstToken + encode, total: timing.total + encode } };
     } finally {
       this.store.trim();
+    }
+  }
+
+  /** How an answer is drawn, or from what it is chosen: then whatever else a request says of drawing is for the model to refuse. */
+  private drawing(request: CompletionRequest): AskOptions {
+    const { maxNewTokens, temperature, topP, seed, logprobs, choices } = request;
+    const stop = request.stop.length > 0 ? request.stop : undefined;
+    const given = { maxNewTokens, temperature, topP, seed, logprobs, stop, logitsProcessor: processors(request) };
+    return choices ? { ...given, choices } : { ...given, seed: seed ?? this.options.seed };
+  }
+
+  private async *pieces(images: EncodedImages, messages: readonly ChatMessage[], options: AskOptions): AsyncGenerator<Piece, Answer, undefined> {
+    let tokens: TextLogprobs[] = [];
+    const piece = (text: string): Piece => {
+      const logprobs = tokens;
+      tokens = [];
+      return { text, logprobs };
+    };
+    const onToken = (token: WrittenToken) => {
+      if (token.logprobs) tokens.push(token.logprobs);
+    };
+    const stream = this.model.stream(images, messages, options.logprobs === undefined ? options : { ...options, onToken });
+    for (;;) {
+      const step = await stream.next();
+      if (!step.done) yield piece(step.value);
+      else {
+        if (tokens.length > 0) yield piece(''); // of a stop string, which is not part of the text
+        return step.value;
+      }
     }
   }
 
@@ -116,6 +152,7 @@ export class Answerer {
   }
 }
 
-function processors({ frequencyPenalty: frequency, presencePenalty: presence, logitBias: biases }: CompletionRequest): LogitsProcessor[] {
-  return [...(biases ? [logitBias(biases)] : []), ...(frequency || presence ? [frequencyPenalty({ frequency, presence })] : [])];
+function processors({ frequencyPenalty: frequency, presencePenalty: presence, logitBias: biases }: CompletionRequest): LogitsProcessor[] | undefined {
+  const all = [...(biases ? [logitBias(biases)] : []), ...(frequency || presence ? [frequencyPenalty({ frequency, presence })] : [])];
+  return all.length > 0 ? all : undefined;
 }

@@ -1,5 +1,5 @@
 import type { Answer } from '../answer';
-import type { Answerer } from './answerer';
+import type { Answerer, Piece } from './answerer';
 import { readBody } from './body';
 import { CLIENT_GONE_STATUS, ClientGone, errorReply, RequestError } from './errors';
 import type { FetchImage } from './fetch_public';
@@ -24,7 +24,7 @@ interface Asked {
   readonly files: readonly Uint8Array[];
 }
 
-type Pieces = AsyncGenerator<string, Answer, undefined>;
+type Pieces = AsyncGenerator<Piece, Answer, undefined>;
 
 /** A request whose turn it is. */
 interface Turn {
@@ -139,7 +139,7 @@ export class Completions {
 
   /** The reply begins with the first piece: an error before it has its own status. */
   private async stream(turn: Turn): Promise<Response> {
-    let first: IteratorResult<string, Answer>;
+    let first: IteratorResult<Piece, Answer>;
     try {
       first = await turn.pieces.next();
     } catch (error) {
@@ -159,7 +159,7 @@ export class Completions {
   }
 
   /** Writes at the model's speed, not at the client's: whoever reads slowly holds nobody up. Never rejects. */
-  private async write(controller: ReadableStreamDefaultController<Uint8Array>, turn: Turn, first: IteratorResult<string, Answer>): Promise<void> {
+  private async write(controller: ReadableStreamDefaultController<Uint8Array>, turn: Turn, first: IteratorResult<Piece, Answer>): Promise<void> {
     const { asked, pieces, job, record } = turn;
     const encoder = new TextEncoder();
     const writer = new ChunkWriter(this.head(), asked.request.includeUsage);

@@ -1,4 +1,6 @@
 import type { Answer } from '../answer';
+import type { TextLogprobs, TextToken } from '../text_logprobs';
+import type { Piece } from './answerer';
 
 /** What all objects of one completion have in common. */
 export interface CompletionHead {
@@ -14,7 +16,7 @@ export function wholeReply(head: CompletionHead, answer: Answer): object {
   return {
     ...head,
     object: 'chat.completion',
-    choices: [{ index: 0, message, logprobs: null, finish_reason: answer.finishReason }],
+    choices: [{ index: 0, message, logprobs: logprobsOf(answer.logprobs), finish_reason: answer.finishReason }],
     usage: usageOf(answer),
     vispruner: details(answer),
   };
@@ -32,18 +34,18 @@ export class ChunkWriter {
     return this.chunk({ role: 'assistant', content: '', refusal: null }, null);
   }
 
-  piece(content: string): string {
-    return this.chunk({ content }, null);
+  piece({ text, logprobs }: Piece): string {
+    return this.chunk({ content: text }, null, logprobsOf(logprobs.length > 0 ? logprobs : undefined));
   }
 
   last(answer: Answer): string {
     const usage = this.includeUsage ? this.event({ choices: [], usage: usageOf(answer) }) : '';
-    return `${this.chunk({}, answer.finishReason, { vispruner: details(answer) })}${usage}data: [DONE]\n\n`;
+    return `${this.chunk({}, answer.finishReason, null, { vispruner: details(answer) })}${usage}data: [DONE]\n\n`;
   }
 
-  private chunk(delta: object, finishReason: string | null, more: object = {}): string {
+  private chunk(delta: object, finishReason: string | null, logprobs: object | null = null, more: object = {}): string {
     const usage = this.includeUsage ? { usage: null } : {};
-    return this.event({ choices: [{ index: 0, delta, logprobs: null, finish_reason: finishReason }], ...usage, ...more });
+    return this.event({ choices: [{ index: 0, delta, logprobs, finish_reason: finishReason }], ...usage, ...more });
   }
 
   private event(rest: object): string {
@@ -65,6 +67,13 @@ function usageOf({ usage }: Answer): object {
   };
 }
 
-function details({ visual, usage, timing }: Answer): object {
-  return { visual: visual.map((crop) => ({ ...crop, kept: Array.from(crop.kept) })), usage, timing };
+function logprobsOf(tokens: readonly TextLogprobs[] | undefined): object | null {
+  if (!tokens) return null;
+  const plain = ({ token, logprob, bytes }: TextToken) => ({ token, logprob, bytes });
+  return { content: tokens.map((token) => ({ ...plain(token), top_logprobs: token.top.map(plain) })), refusal: null };
+}
+
+function details({ visual, usage, timing, choices }: Answer): object {
+  const ranked = choices && { choices: choices.map(({ text, logprob, meanLogprob, probability }) => ({ text, logprob, meanLogprob, probability })) };
+  return { visual: visual.map((crop) => ({ ...crop, kept: Array.from(crop.kept) })), ...ranked, usage, timing };
 }

@@ -17,6 +17,10 @@ export interface CompletionRequest {
   readonly stop: readonly string[];
   readonly frequencyPenalty: number | undefined;
   readonly presencePenalty: number | undefined;
+  /** Alternatives of each token to return with its log-probability. */
+  readonly logprobs: number | undefined;
+  /** Texts to choose from, in place of writing one. */
+  readonly choices: readonly string[] | undefined;
   /** By token id. */
   readonly logitBias: Readonly<Record<string, number>> | undefined;
   readonly stream: boolean;
@@ -26,6 +30,8 @@ export interface CompletionRequest {
 /** As OpenAI's. */
 const MOST_STOP_STRINGS = 4;
 const LONGEST_STOP_STRING = 256;
+/** Each is a pass of its own through the decoder. */
+const MOST_CHOICES = 64;
 
 /** Clients send `null` for what they leave out. */
 function left<T extends z.ZodType>(type: T) {
@@ -86,9 +92,12 @@ const bodySchema = z.strictObject({
   frequency_penalty: left(z.number().min(-2).max(2)),
   presence_penalty: left(z.number().min(-2).max(2)),
   logit_bias: left(z.record(z.string().regex(/^\d{1,9}$/, { error: 'keys must be token ids' }), z.number().min(-100).max(100))),
+  logprobs: left(z.boolean()),
+  top_logprobs: left(z.int().min(0).max(20)),
   stream: left(z.boolean()),
   stream_options: left(z.strictObject({ include_usage: left(z.boolean()), include_obfuscation: left(z.boolean()) })),
   prune: left(z.record(z.string(), pruneValue).refine((options) => !('begin' in options), { error: 'there is no option "begin"' })),
+  choices: left(z.array(z.string().min(1)).min(1).max(MOST_CHOICES)),
   // without effect on the answer
   user: anything,
   metadata: anything,
@@ -100,8 +109,6 @@ const bodySchema = z.strictObject({
   parallel_tool_calls: anything,
   // of effect, and not to be had
   n: nothing(1),
-  logprobs: nothing(false),
-  top_logprobs: nothing(),
   response_format: nothing({ type: 'text' }),
   modalities: nothing(['text']),
   tools: nothing([]),
@@ -140,6 +147,8 @@ export function parseRequest(text: string): CompletionRequest {
     frequencyPenalty: data.frequency_penalty ?? undefined,
     presencePenalty: data.presence_penalty ?? undefined,
     logitBias: data.logit_bias ?? undefined,
+    logprobs: alternatives(data.logprobs ?? false, data.top_logprobs ?? undefined),
+    choices: data.choices ?? undefined,
     stream: data.stream ?? false,
     includeUsage: data.stream_options?.include_usage ?? false,
   };
@@ -159,6 +168,11 @@ function tokenLimit(older: number | undefined, newer: number | undefined): numbe
     throw invalid('max_tokens', `it is ${older} and max_completion_tokens is ${newer}, which mean the same; give one of them`);
   }
   return newer ?? older;
+}
+
+function alternatives(wanted: boolean, top: number | undefined): number | undefined {
+  if (!wanted && top !== undefined) throw invalid('top_logprobs', 'it goes with "logprobs": true only');
+  return wanted ? (top ?? 0) : undefined;
 }
 
 const LONGEST_SHOWN = 80;
