@@ -7,11 +7,15 @@ import type { ChatMessage } from './messages';
 import { type ChatTemplate, loadChatTemplate } from './template';
 import { TokenBytes } from './token_bytes';
 
+/** Characters that a token is taken to stand for where a vocabulary has short ones only: a word that it does not know is one token too. */
+const SHORTEST_LONGEST = 32;
+
 /** Text to ids and back, by a checkpoint's own tokenizer and chat template. */
 export class ChatProcessor {
   /** The bytes that tokens stand for. */
   readonly tokenBytes: TokenBytes;
   private readonly specials: readonly string[];
+  private readonly longestToken: number;
 
   constructor(
     readonly tokenizer: Tokenizer,
@@ -19,8 +23,12 @@ export class ChatProcessor {
     private readonly bosToken: string,
     /** The image token's text and id; absent in a language model alone. */
     readonly imageToken: { readonly text: string; readonly id: number } | undefined,
+    /** What the model's context holds. */
+    private readonly contextTokens: number,
   ) {
     this.tokenBytes = new TokenBytes(tokenizer);
+    this.longestToken = SHORTEST_LONGEST;
+    for (const token of tokenizer.get_vocab().keys()) this.longestToken = Math.max(this.longestToken, token.length);
     this.specials = [...tokenizer.get_added_tokens_decoder().values()].filter(({ special }) => special).map(({ content }) => content);
   }
 
@@ -28,7 +36,8 @@ export class ChatProcessor {
    * A conversation as ids, with one image token an image.
    *
    * @param images how many images the call has
-   * @throws PromptError `IMAGE_TOKEN_COUNT` when the messages have another number of places for images, `SPECIAL_TOKEN_IN_TEXT`, `EMPTY_PROMPT`
+   * @throws PromptError `IMAGE_TOKEN_COUNT` when the messages have another number of places for images, `SPECIAL_TOKEN_IN_TEXT`, `EMPTY_PROMPT`,
+   * `CONTEXT_OVERFLOW` for a text that no tokens could make short enough
    */
   encode(messages: readonly ChatMessage[], images: number): Int32Array {
     if (messages.length === 0) throw new PromptError('EMPTY_PROMPT', 'There is no message. Give a question.');
@@ -102,10 +111,21 @@ export class ChatProcessor {
     return new Detokenizer((ids) => this.decode(ids));
   }
 
+  /** A text that can't fit, whatever its tokens are, is refused before any are made: that takes seconds for a megabyte, which nothing interrupts. */
+  private checkLength(prompt: string): void {
+    const most = this.contextTokens * this.longestToken;
+    if (prompt.length <= most) return;
+    throw new PromptError(
+      'CONTEXT_OVERFLOW',
+      `The prompt has ${prompt.length} characters, but the model's context holds ${this.contextTokens} tokens of ${this.longestToken} characters at most. Shorten the text.`,
+    );
+  }
+
   /**
    * As transformers: its processors add the first token unless the template wrote it; a language model's own template is taken to write all there is.
    */
   private encodePrompt(prompt: string): Int32Array {
+    this.checkLength(prompt);
     const written = this.bosToken !== '' && prompt.startsWith(this.bosToken);
     const whole = written || (this.imageToken === undefined && !this.template.isDefault);
     return Int32Array.from(this.tokenizer.encode(prompt, { add_special_tokens: !whole }).ids);
@@ -149,13 +169,20 @@ export async function loadChatProcessor(directory: ByteDirectory, config: ModelC
     // transformers' rules: spaces before punctuation are cleaned up only where the file says so, and never for byte-pair merges.
     const cleanUp = settings.clean_up_tokenization_spaces === true && (json as { model?: { type?: unknown } }).model?.type !== 'BPE';
     tokenizer = new Tokenizer(json as object, { ...settings, clean_up_tokenization_spaces: cleanUp });
+    const { ids } = tokenizer.encode('a b'); // some damage shows only at work
+    if (ids.length > 0) tokenizer.decode(ids);
   } catch (cause) {
-    throw new ConfigError('TOKENIZER', `${directory.name}/tokenizer.json can't be used: ${String(cause)}.`, { cause });
+    throw new ConfigError(
+      'TOKENIZER',
+      `${directory.name}/tokenizer.json can't be used: ${String(cause)}. Get the file again, or save it with a current transformers.`,
+      { cause },
+    );
   }
   const bos = tokenText(settings.bos_token);
   const imageToken = config.model_type === 'llava' ? imageTokenOf(tokenizer, config.image_token_index, directory.name) : undefined;
   const tokens = { bos_token: bos, eos_token: tokenText(settings.eos_token), image_token: imageToken?.text ?? '<image>' };
-  return new ChatProcessor(tokenizer, await loadChatTemplate(directory, settings, tokens, signal), bos, imageToken);
+  const template = await loadChatTemplate(directory, settings, tokens, signal);
+  return new ChatProcessor(tokenizer, template, bos, imageToken, config.text_config.max_position_embeddings);
 }
 
 function imageTokenOf(tokenizer: Tokenizer, id: number, directory: string): { text: string; id: number } {

@@ -43,6 +43,14 @@ describe('what a prompt may hold', () => {
     expect(refusal(() => chat.encode([{ role: 'system', content: `<image>${words}` }], 1)).code).toBe('SPECIAL_TOKEN_IN_TEXT');
   });
 
+  it('a text that can not fit is refused before tokens are made of it, which would hold up the process for minutes', () => {
+    const long = 'a word or two and '.repeat(2_000_000);
+    const begun = performance.now();
+    expect(refusal(() => chat.encode([user(text(long))], 0)).code).toBe('CONTEXT_OVERFLOW');
+    expect(performance.now() - begun).toBeLessThan(10_000);
+    expect(chat.encode([user(text(long.slice(0, 10_000)))], 0).length).toBeGreaterThan(1000); // what may fit is encoded
+  });
+
   it.each(['<s', '< s >', '<S>', '<imag>', 'a < b > c', '<s<image>>'])('%p is text', (words) => {
     const places = words.split('<image>').length - 1;
     const ids = chat.encode([{ role: 'user', content: words }], places);
