@@ -60,6 +60,7 @@ export async function mix(model: VisionLanguageModel, image: string, question: s
         fresh.dispose();
       }
     },
+    async (prune, signal) => answer(await model.ask(image, question, { prune, signal, choices: ['top-left', 'top-right', 'bottom-left'] })),
     async (prune, signal) => {
       await model.score({ inputIds, images: prepared }, [words.slice(-3), words.slice(-2)], { prune, signal });
       return 'answered';
