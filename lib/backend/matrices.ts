@@ -6,8 +6,8 @@ import { toFloat32 } from '../../weights/dtype';
 import type { MakeOptions, StoredWeight, TensorFactory } from '../../weights/sources';
 import { type Piece, upload } from './upload';
 
-/** Bytes of float32 weights that the wasm heap of 4 GiB holds: XNNPACK packs a copy of each weight that it has used. */
-const WASM_LIMIT = 2 * 2 ** 30;
+/** Bytes of wasm's heap of 4 GiB that weights may take; the rest is for what is computed. Past its end the module is dead for the whole process. */
+const WASM_LIMIT = 3.75 * 2 ** 30;
 
 /**
  * Weights in float32 with TensorFlow.js operations alone: for `wasm`, `cpu` and `webgpu`, and for whatever else a page registers.
@@ -25,14 +25,23 @@ export function float32Factory(): TensorFactory {
       return tf.tensor(toFloat32(weight.dtype, weight.bytes), [...shape], 'float32');
     },
     checkCapacity(declarations: readonly Declaration[]): void {
-      const bytes = declarations.reduce((sum, { shape }) => sum + shape.reduce((product, size) => product * size, 4), 0);
-      if (tf.getBackend() !== 'wasm' || bytes <= WASM_LIMIT) return;
+      if (tf.getBackend() !== 'wasm') return;
+      const held = 2 * tf.memory().numBytes; // other models' weights, most of them packed
+      const needed = declarations.reduce((sum, declaration) => sum + wasmBytes(declaration), 0);
+      if (needed + held <= WASM_LIMIT) return;
+      const gib = (bytes: number) => (bytes / 2 ** 30).toFixed(1);
       throw new BackendError(
         'TOO_LARGE_FOR_WASM',
-        `The model's weights take ${(bytes / 2 ** 30).toFixed(1)} GiB in float32, the wasm backend holds about ${WASM_LIMIT / 2 ** 30}. Use the backend "tensorflow" or "cuda" (vispruner doctor tells how).`,
+        `The model needs ${gib(needed)} GiB of the wasm backend's memory (float32 weights, and a packed copy of those that are multiplied by), which has room for ${gib(Math.max(0, WASM_LIMIT - held))}. ${held > WASM_LIMIT / 8 ? 'Dispose the models that are loaded already, or use' : 'Use'} the backend "tensorflow" or "cuda" (vispruner doctor tells how).`,
       );
     },
   };
+}
+
+/** XNNPACK packs a copy of each weight that it multiplies by. */
+function wasmBytes({ kind, shape, head }: Declaration): number {
+  const bytes = shape.reduce((product, size) => product * size, 4);
+  return kind === 'matrix' || head ? 2 * bytes : bytes;
 }
 
 class Float32Matrix implements Matrix {
