@@ -3,10 +3,10 @@ import type { Pause } from '../pacer';
 import { currentBackend } from './backends';
 
 /**
- * Floating-point operations that a backend may spend between two pauses: 150 ms on two cores. Less is slower: a block of a 1.1-billion-parameter Llama
- * takes 5% longer with 3e9 than in one step, and 14% with 2e9, because each step reads all of its weights.
+ * Floating-point operations that a backend may spend between two pauses: an eighth of a second on two cores. Less is slower, because each step reads all
+ * weights of the block: one of a 1.1-billion-parameter Llama takes 5% longer with 3e9 than in one step, 14% with 2e9, 37% with 1e9.
  */
-const STEP_FLOPS: Readonly<Record<string, number>> = { cpu: 1e8, wasm: 3e9, tensorflow: 3e10 };
+const STEP_FLOPS: Readonly<Record<string, number>> = { cpu: 1e8, wasm: 2.5e9, tensorflow: 2.5e10 };
 
 /** Fewer rows than this are no faster: a product then waits for its weights. */
 const LEAST_ROWS = 8;
