@@ -130,12 +130,17 @@ export class ClipVisionBlock {
   /** x [crops * (1 + N), C] -> the same shape, and the attention rows asked for; the caller disposes all of it. */
   apply(x: tf.Tensor2D, crops: readonly Segment[], rows?: AttentionRows, tap?: Tap): VisionBlockOutput {
     let attention: readonly tf.Tensor2D[] = [];
-    const hiddenStates = tf.tidy(() => {
-      const { mixed, attention: asked } = this.mix(this.project(x), crops, rows, tap);
-      attention = asked.map((value) => tf.keep(value));
-      return this.finish(x, mixed, tap);
-    });
-    return { hiddenStates, attention };
+    try {
+      const hiddenStates = tf.tidy(() => {
+        const { mixed, attention: asked } = this.mix(this.project(x), crops, rows, tap);
+        attention = asked.map((value) => tf.keep(value));
+        return this.finish(x, mixed, tap);
+      });
+      return { hiddenStates, attention };
+    } catch (error) {
+      tf.dispose([...attention]); // a tap may throw
+      throw error;
+    }
   }
 
   /** The first of three parts of `apply`, for callers that pause in between; rows by themselves: [n, C] */

@@ -14,7 +14,10 @@ export interface EncoderOutput {
   readonly attention: ReadonlyMap<number, readonly tf.Tensor2D[]>;
 }
 
-/** Runs the encoder on pixels [crops, H, W, channels], all crops together, where a block of them is short; else in steps. A tap sees whole blocks. The caller disposes it all. */
+/**
+ * Runs the encoder on pixels [crops, H, W, channels]: all crops together where a block of them is short, else in steps; a tap sees whole blocks.
+ * The caller disposes what it gives.
+ */
 export async function runEncoder(
   vision: ClipVision,
   pixels: readonly tf.Tensor4D[],

@@ -139,3 +139,19 @@ it('a call that waits for another ends at once when it is aborted', async () => 
   for (const { pixelValues } of prepared) pixelValues.dispose();
   (await running).dispose();
 });
+
+it('a tap that throws ends the call with its error, and nothing is left', async () => {
+  const prune = { method: 'vispruner', tokens: 28 } as const;
+  const names: string[] = [];
+  await model.ask(stars, QUESTION, { prune, tap: (name) => names.push(name) });
+  const { numTensors, numBytes } = tf.memory();
+  for (let i = 0; i < names.length; i += 5) {
+    let seen = 0;
+    const tap = () => {
+      if (seen++ === i) throw new Error('the tap has enough');
+    };
+    await expect(model.ask(stars, QUESTION, { prune, tap })).rejects.toThrow('the tap has enough');
+    expect({ tap: names[i], numTensors: tf.memory().numTensors, numBytes: tf.memory().numBytes }).toEqual({ tap: names[i], numTensors, numBytes });
+  }
+  expect((await model.ask(stars, QUESTION)).text).toBe(expected);
+});
