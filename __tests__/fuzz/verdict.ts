@@ -58,12 +58,12 @@ export const REFUSALS = [
 ] as const;
 
 /** Why we refuse, on purpose, what the official reader takes. */
-export const GROUNDS = [
+export const GROUNDS: readonly (readonly [what: string, code: string, message: RegExp])[] = [
   ['a tensor name given twice', 'DUPLICATE_KEY', /: the header has the key /],
   ['a metadata key given twice', 'DUPLICATE_KEY', /: __metadata__ has the key /],
   ['an entry written as a list', 'ENTRY_NOT_OBJECT', /: its entry is an array/],
   ["a dimension from 2^53, which JavaScript can't count", 'BAD_DIMENSION', /: dimension [0-9]+ is above 2\^53 - 1/],
-] as const;
+];
 
 /** The ground of a refusal of ours, if it is one of those. */
 export function groundOf(error: CheckpointError): string | undefined {

@@ -11,7 +11,7 @@ export interface WatchedSignal {
 }
 
 /** A signal that is aborted just before the code looks at it for the `last`th time, and tells `onLook` of each look. */
-export function watchedSignal(last = Number.POSITIVE_INFINITY, onLook: () => void = () => {}): WatchedSignal {
+export function watchedSignal(last: number = Number.POSITIVE_INFINITY, onLook: () => void = () => {}): WatchedSignal {
   const controller = new AbortController();
   const { signal } = controller;
   const look = signal.throwIfAborted.bind(signal);
