@@ -15,7 +15,10 @@ export interface ConvertFlags {
 /** Arguments and options of a conversion, alike wherever it is a command. */
 export function addConvertOptions(command: Command): Command {
   return command
-    .argument('<source>', 'directory with model.safetensors, or its shards and index')
+    .argument(
+      '<source>',
+      'directory with model.safetensors, or its shards and index; or org/name[@revision] of a model in the local Hugging Face cache',
+    )
     .argument('<target>', 'directory to make')
     .option('--dtype <name>', 'float32, float16 or bfloat16 (default: as it is)')
     .option('--max-shard-size <size>', 'largest file, like 500MB or 2GiB (default: 5GB)')

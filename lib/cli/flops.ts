@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { PromptError, PruneError } from '../../layers/errors';
+import { findModel } from '../../weights/hub_cache_node';
 import type { CountedConfig } from '../analysis/flops';
 import { budgetTable, countBudgets } from './budgets';
 import type { CommandContext } from './context';
@@ -47,7 +48,7 @@ export function addFlops(program: Command, { signal }: CommandContext): void {
   program
     .command('flops')
     .description("FLOPs and key-value cache of each budget, counted as VisPruner's paper does")
-    .argument('[model]', `${Object.keys(PRESETS).join(', ')}, or the directory of a checkpoint (only config.json is read)`, 'llava-1.5-7b')
+    .argument('[model]', `${Object.keys(PRESETS).join(', ')}, or a checkpoint as --model takes it (only config.json is read)`, 'llava-1.5-7b')
     .option('--tokens <list>', 'visual tokens kept of each crop, as in 128,64,32 (default: 100, 75, 50, 25, 10 and 5% of them)', numbers)
     .option('--crops <n>', 'crops that an image is cut into (default: 5 for llava-next-7b, otherwise 1)', whole)
     .option('--text-tokens <n>', 'text tokens to count beside them; 0 as in the paper', number, 0)
@@ -67,7 +68,7 @@ export function addFlops(program: Command, { signal }: CommandContext): void {
 }
 
 async function visionConfig(directory: string, signal: AbortSignal): Promise<Preset> {
-  const config = await readModelConfig(directory, signal);
+  const config = await readModelConfig(await findModel(directory), signal);
   if (config.model_type === 'llava') return { ...config, crops: 1 };
   throw new PromptError('NO_VISION', `${directory} is a language model without a vision tower: it has no visual tokens to count.`);
 }

@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { openDirectory } from '../../weights/byte_directory_node';
 import type { Checkpoint } from '../../weights/checkpoint';
 import { readCheckpoint } from '../../weights/checkpoint_node';
+import { findModel } from '../../weights/hub_cache_node';
 import { mapNames } from '../../weights/layouts';
 import { checkpointSource, type TensorFactory } from '../../weights/sources';
 import type { ModelConfig } from '../config';
@@ -54,12 +55,12 @@ export function addInspect(program: Command, { signal }: CommandContext): void {
   program
     .command('inspect')
     .description('config, parameters, bytes, data types and layout of a checkpoint; FLOPs and key-value cache by budget')
-    .argument('[dir]', 'directory of a checkpoint (default: the model that comes with the package)')
+    .argument('[dir]', 'directory of a checkpoint, or org/name[@revision] of one in the local cache (default: the model that comes with the package)')
     .option('--verify', 'compare every file with its SHA-256: the lines of SHA256SUMS, or what a Hugging Face cache says')
     .option('--check-finite', 'read all weights and look for NaN and infinity')
     .option('--json', 'print one JSON object')
     .action(async (given: string | undefined, { json, verify, checkFinite }: InspectFlags) => {
-      const directory = given ?? shippedModel();
+      const directory = await findModel(given ?? shippedModel());
       const verified = verify ? await verifiedFiles(directory, signal) : undefined;
       const config = await readModelConfig(directory, signal);
       const checkpoint = await readCheckpoint(directory, signal);

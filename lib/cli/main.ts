@@ -8,6 +8,7 @@ import { EXIT, failOnUncaught, failure } from './failure';
 import { addFlops } from './flops';
 import { addInspect } from './inspect';
 import { version } from './package_files';
+import { addPull } from './pull';
 import { addSelect } from './select';
 import { addServe } from './serve';
 
@@ -47,7 +48,7 @@ function makeProgram(context: CommandContext): Command {
     .version(version())
     .showHelpAfterError('(--help shows what there is)')
     .exitOverride();
-  for (const add of [addAsk, addSelect, addInspect, addFlops, addDoctor, addConvert, addServe]) add(program, context);
+  for (const add of [addAsk, addSelect, addInspect, addFlops, addDoctor, addConvert, addPull, addServe]) add(program, context);
   return program;
 }
 

@@ -6,14 +6,20 @@ export interface Progress {
   stop(): void;
 }
 
-export function progressBar(label: string): Progress {
+/** `amount` says how much a number is, as in `3.1 of 14.2 MiB`; only the percentage is shown without it. */
+export function progressBar(label: string, amount?: (value: number, largest: number) => string): Progress {
   if (!process.stderr.isTTY) return { update() {}, stop() {} };
-  const bar = new SingleBar({ format: `${label} {bar} {percentage}%`, stream: process.stderr, clearOnComplete: true, barsize: 30 });
+  const format = `${label} {bar} {percentage}%{amount}`;
+  const bar = new SingleBar({ format, stream: process.stderr, clearOnComplete: true, barsize: 30 });
   let started = false;
   return {
     update(done, total) {
-      if (!started) bar.start(total, done);
-      else bar.update(done);
+      const payload = { amount: amount ? ` ${amount(done, total)} of ${amount(total, total)}` : '' };
+      if (!started) bar.start(total, done, payload);
+      else {
+        bar.setTotal(total); // more may turn out to be wanted
+        bar.update(done, payload);
+      }
       started = true;
     },
     stop() {

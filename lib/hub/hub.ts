@@ -75,14 +75,15 @@ async function whole(url: string, init: RequestInit, name: HubName, access: HubA
     await answer.cancel();
     throw error;
   }
-  const pieces: Uint8Array[] = [];
-  for await (const piece of answer.pieces()) pieces.push(piece);
+  const decoder = new TextDecoder();
+  let text = '';
+  for await (const piece of answer.pieces()) text += decoder.decode(piece, { stream: true });
   const headers = new Headers();
   for (const header of ['Content-Type', 'Link']) {
     const value = answer.response.headers.get(header);
     if (value !== null) headers.set(header, value);
   }
-  return new Response(Buffer.concat(pieces), { status: answer.response.status, headers });
+  return new Response(text + decoder.decode(), { status: answer.response.status, headers });
 }
 
 /** What a package throws about an answer that it can't read becomes an error with a name. */

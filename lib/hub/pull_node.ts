@@ -4,6 +4,7 @@ import { INDEX_FILE } from '../../weights/checkpoint';
 import { parseIndex } from '../../weights/checkpoint_index';
 import { hubCacheDirectory, repositoryFolder } from '../../weights/hub_cache_node';
 import { checkRevision, formatHubName, type HubName, parseHubName } from '../../weights/hub_names';
+import { checkOptionNames, type OptionNames } from '../../weights/option_names';
 import { hubEndpoint, hubToken, isOffline } from './environment_node';
 import type { HubAccess } from './http';
 import { openHub } from './hub';
@@ -64,6 +65,20 @@ export interface PullReport {
   readonly skipped: readonly string[];
 }
 
+const PULL_OPTIONS: OptionNames<PullOptions> = {
+  revision: true,
+  include: true,
+  token: true,
+  endpoint: true,
+  cacheDir: true,
+  force: true,
+  progress: true,
+  signal: true,
+  fetch: true,
+  retries: true,
+  timeoutMs: true,
+};
+
 /**
  * Fetches a model from a Hugging Face hub into the local cache that pip's huggingface_hub uses too, in its layout; `loadModel('org/name')` then finds
  * it there. By default it fetches what a model is loaded from, and no other files.
@@ -76,6 +91,7 @@ export interface PullReport {
  * it is aborted
  */
 export async function pullModel(name: string, options: PullOptions = {}): Promise<PullReport> {
+  checkOptionNames(options, PULL_OPTIONS, 'pullModel');
   const wanted = nameOf(name, options.revision);
   if (isOffline()) {
     throw new HubError(
