@@ -20,10 +20,12 @@ export interface Precision {
  * How a model's weights are held on the backend in use. `auto` takes half precision where it is the faster one and where the weights are stored in half
  * precision: float16 on `cuda`, bfloat16 on `tensorflow` when the processor multiplies in it.
  *
+ * @param asked default `auto`
  * @param storedHalf whether (most of) the checkpoint is stored in 16 bits
  * @throws BackendError `UNKNOWN_DTYPE`, `DTYPE_UNAVAILABLE`
  */
-export async function choosePrecision(wanted: 'auto' | WeightDtype = 'auto', backend: BackendName, storedHalf: boolean): Promise<Precision> {
+export async function choosePrecision(asked: 'auto' | WeightDtype | undefined, backend: BackendName, storedHalf: boolean): Promise<Precision> {
+  const wanted = asked ?? 'auto';
   if (!WEIGHT_DTYPES.includes(wanted)) {
     throw new BackendError('UNKNOWN_DTYPE', `Unknown dtype "${String(wanted)}". Known: ${WEIGHT_DTYPES.join(', ')}.`);
   }

@@ -21,7 +21,7 @@ export class Snapshot {
   readonly directory: string;
   readonly files: HubFile[] = [];
   /** Hashes of the blobs that were not there. */
-  readonly fetched = new Set<string>();
+  readonly fetched: Set<string> = new Set();
   private readonly blobs: string;
   private readonly done = new Map<string, number>();
 
