@@ -1,4 +1,4 @@
-import { stat, statfs } from 'node:fs/promises';
+import { readdir, stat, statfs } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { OutputError } from '../../layers/errors';
 import { inPlace, makeFolders, nameAgain, writeReference } from './cache_files_node';
@@ -111,8 +111,17 @@ export class Snapshot {
 
   /** @throws OutputError `NO_SPACE` before anything is fetched that would not fit */
   private async checkSpace(files: readonly HubFile[]): Promise<void> {
-    const needed = sum(files.map(({ size }) => size));
-    const { bavail, bsize } = await statfs(this.blobs);
+    const { bavail, bsize, blocks } = await statfs(this.blobs);
+    if (blocks === 0) return; // a file system that does not tell
+    const begun = (await readdir(this.blobs)).filter((name) => name.endsWith('.incomplete'));
+    const there = await Promise.all(
+      begun.map(async (name) => ({ name, size: (await stat(join(this.blobs, name)).catch(() => undefined))?.size ?? 0 })),
+    );
+    const left = ({ hash, size }: HubFile) => {
+      const parts = there.filter(({ name }) => name.startsWith(hash)).map((part) => part.size);
+      return Math.max(0, size - Math.max(0, ...parts));
+    };
+    const needed = sum(files.map(left));
     if (needed <= bavail * bsize) return;
     const [wants, has] = [needed, bavail * bsize].map((bytes) => `${(bytes / 1e9).toFixed(2)} GB`);
     throw new OutputError(
