@@ -506,7 +506,7 @@ export const BACKEND_CODES = {
     remedy: 'Use the backend "tensorflow" or "cuda", or a smaller model.',
   },
   UNKNOWN_BACKEND: { cause: 'There is no backend of that name.', remedy: 'Use one of the names that the message lists.', use: true },
-  UNKNOWN_DTYPE: { cause: 'There is no precision of that name.', remedy: 'Use one of the names that the message lists.', use: true },
+  UNKNOWN_PRECISION: { cause: 'There is no precision of that name.', remedy: 'Use one of the names that the message lists.', use: true },
 } as const;
 
 export const STATE_CODES = {

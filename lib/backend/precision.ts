@@ -22,12 +22,12 @@ export interface Precision {
  *
  * @param asked default `auto`
  * @param storedHalf whether (most of) the checkpoint is stored in 16 bits
- * @throws BackendError `UNKNOWN_DTYPE`, `DTYPE_UNAVAILABLE`
+ * @throws BackendError `UNKNOWN_PRECISION`, `DTYPE_UNAVAILABLE`
  */
 export async function choosePrecision(asked: 'auto' | WeightDtype | undefined, backend: BackendName, storedHalf: boolean): Promise<Precision> {
   const wanted = asked ?? 'auto';
   if (!WEIGHT_DTYPES.includes(wanted)) {
-    throw new BackendError('UNKNOWN_DTYPE', `Unknown dtype "${String(wanted)}". Known: ${WEIGHT_DTYPES.join(', ')}.`);
+    throw new BackendError('UNKNOWN_PRECISION', `Unknown dtype "${String(wanted)}". Known: ${WEIGHT_DTYPES.join(', ')}.`);
   }
   const float32: Precision = { dtype: 'float32', factory: float32Factory(), warnings: [] };
   if (wanted === 'float32') return float32;

@@ -276,7 +276,7 @@ describe('where half precision is possible', () => {
   it('is refused on backends that have none, whose auto is float32; unknown names are refused everywhere', async () => {
     await expect(choosePrecision('bfloat16', 'wasm', true)).rejects.toMatchObject({ code: 'DTYPE_UNAVAILABLE' });
     await expect(choosePrecision('float16', 'webgpu', true)).rejects.toMatchObject({ code: 'DTYPE_UNAVAILABLE' });
-    await expect(choosePrecision('half' as 'auto', 'wasm', true)).rejects.toMatchObject({ code: 'UNKNOWN_DTYPE' });
+    await expect(choosePrecision('half' as 'auto', 'wasm', true)).rejects.toMatchObject({ code: 'UNKNOWN_PRECISION' });
     expect((await choosePrecision('auto', 'wasm', true)).dtype).toBe('float32');
     expect((await choosePrecision(undefined, 'cpu', true)).dtype).toBe('float32');
   });
