@@ -145,8 +145,10 @@ class WidenedWeight extends HalfWeight {
 
   protected override forward(x: tf.Tensor2D): tf.Tensor2D {
     return tf.tidy(() => {
-      const parts = this.parts.map((piece) => tf.tidy(() => tf.matMul<tf.Tensor2D>(x, this.widened(handleOf(piece)), false, true)));
-      return parts.length === 1 ? (parts[0] as tf.Tensor2D) : tf.concat(parts, 1);
+      // As W x^T: for 2 to 128 rows, x W^T would pack all of the weight anew before it multiplies (3 to 10 times slower, measured).
+      const columns = this.parts.map((piece) => tf.tidy(() => tf.matMul<tf.Tensor2D>(this.widened(handleOf(piece)), x, false, true))); // [some of out, R]
+      const product = columns.length === 1 ? (columns[0] as tf.Tensor2D) : tf.concat(columns, 0);
+      return x.shape[0] === 1 ? tf.reshape<tf.Rank.R2>(product, [1, -1]) : tf.transpose(product);
     });
   }
 
