@@ -38,7 +38,7 @@ export function openHub(name: HubName, access: HubAccess, retries: number): Hub 
   return {
     async commit(): Promise<string> {
       const { modelInfo } = await import('@huggingface/hub');
-      const { sha } = await understood(name, () =>
+      const { sha } = await understood(name, access, () =>
         modelInfo({ ...options, name: name.repository, revision: name.revision, additionalFields: ['sha'] }),
       );
       if (typeof sha === 'string' && isCommit(sha)) return sha;
@@ -46,7 +46,7 @@ export function openHub(name: HubName, access: HubAccess, retries: number): Hub 
     },
     async files(commit: string): Promise<HubFile[]> {
       const { listFiles } = await import('@huggingface/hub');
-      return understood(name, async () => {
+      return understood(name, access, async () => {
         const files: HubFile[] = [];
         for await (const entry of listFiles({ ...options, repo: { type: 'model', name: name.repository }, revision: commit, recursive: true })) {
           if (entry.type === 'file')
@@ -87,13 +87,12 @@ async function whole(url: string, init: RequestInit, name: HubName, access: HubA
 }
 
 /** What a package throws about an answer that it can't read becomes an error with a name. */
-async function understood<T>(name: HubName, question: () => Promise<T>): Promise<T> {
+async function understood<T>(name: HubName, access: HubAccess, question: () => Promise<T>): Promise<T> {
   try {
     return await question();
   } catch (cause) {
-    if (cause instanceof VisPrunerError || (cause instanceof Error && cause.name === 'AbortError')) throw cause;
-    if (cause instanceof SyntaxError || cause instanceof TypeError) throw badAnswer(name, cause.message, cause);
-    throw cause;
+    if (cause instanceof VisPrunerError || access.signal?.aborted) throw cause;
+    throw badAnswer(name, cause instanceof Error ? cause.message : String(cause), cause);
   }
 }
 
