@@ -21,8 +21,12 @@ export function startWithInput(input: string | undefined, ...args: string[]): { 
 }
 
 /** With these variables in its environment. */
+export function startWith(env: Readonly<Record<string, string>>, ...args: string[]): ReturnType<typeof start> {
+  return launch(undefined, env, args);
+}
+
 export function runWith(env: Readonly<Record<string, string>>, ...args: string[]): Promise<Finished> {
-  return launch(undefined, env, args).finished;
+  return startWith(env, ...args).finished;
 }
 
 function launch(input: string | undefined, env: Readonly<Record<string, string>>, args: readonly string[]): ReturnType<typeof start> {
