@@ -2,7 +2,7 @@ import * as tf from '@tensorflow/tfjs';
 import { Linear } from '../../../layers/linear';
 import { buildModel } from '../../../lib';
 import { halfFactory } from '../../../lib/backend/native/half_node';
-import { hasOneRowProduct, type OneRowConditions } from '../../../lib/backend/native/one_row_node';
+import { hasOneRowProduct, ONE_ROW_PRODUCT, type OneRowConditions, oneRowAttributes } from '../../../lib/backend/native/one_row_node';
 import { attribute, bindingVersion, deleteHandle, execute, fromBytes, handleOf, own, TYPE } from '../../../lib/backend/native/operations_node';
 import { bfloat16Hindrance } from '../../../lib/backend/native/processor_node';
 import { choosePrecision } from '../../../lib/backend/precision';
@@ -217,21 +217,13 @@ describeNative('matrices in half precision', () => {
     });
   });
 
-  it('the binding was built with the additions, and passes lists of strings', async () => {
+  it('the binding was built with the additions: the product of one row, in float32, which any processor has, takes its lists of strings', async () => {
     expect(bindingVersion().patch).toBeGreaterThanOrEqual(1); // "npm run native" builds it anew
     await withoutNativeLeaks(async () => {
       const [x, weight, bias] = [tf.tensor2d(wholes(1, 16, 1), [1, 16]), tf.tensor2d(wholes(5, 16, 2), [5, 16]), tf.tensor1d(wholes(1, 5, 3))];
-      const attributes = [
-        attribute.type('T', 1),
-        attribute.flag('transpose_a', false),
-        attribute.flag('transpose_b', true),
-        attribute.whole('num_args', 1),
-        attribute.texts('fused_ops', ['BiasAdd', 'Relu']),
-        attribute.real('epsilon', 0.0001),
-        attribute.real('leakyrelu_alpha', 0.2),
-      ];
-      const ours = own(execute('_FusedMatMul', attributes, [x, weight, bias].map(handleOf)));
-      const expected = tf.tidy(() => tf.relu(tf.add(tf.matMul(x, weight, false, true), bias)));
+      const product = [attribute.type('T', TYPE.float32), attribute.flag('transpose_a', false), attribute.flag('transpose_b', true)];
+      const ours = own(execute(ONE_ROW_PRODUCT, [...product, ...oneRowAttributes()], [x, weight, bias].map(handleOf)));
+      const expected = tf.tidy(() => tf.add(tf.matMul(x, weight, false, true), bias));
       expect([...(await ours.data())]).toEqual([...(await expected.data())]);
       tf.dispose([x, weight, bias, ours, expected]);
     });
