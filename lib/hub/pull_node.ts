@@ -7,7 +7,7 @@ import { checkRevision, formatHubName, type HubName, parseHubName } from '../../
 import { checkOptionNames, type OptionNames } from '../../weights/option_names';
 import { hubEndpoint, hubToken, isOffline } from './environment_node';
 import type { HubAccess } from './http';
-import { openHub } from './hub';
+import { type HubFile, openHub } from './hub';
 import { checkPath, selectMatching, selectModel, selectShards } from './selection';
 import { Snapshot } from './snapshot_node';
 
@@ -117,12 +117,14 @@ export async function pullModel(name: string, options: PullOptions = {}): Promis
 
   const folder = repositoryFolder(options.cacheDir ?? hubCacheDirectory(), wanted.repository);
   const snapshot = new Snapshot(folder, hub, commit, { retries, signal, force: options.force ?? false, progress: options.progress });
-  await snapshot.fetch(files);
   const index = sharded ? files.find(({ path }) => path === INDEX_FILE) : undefined;
+  let shards: readonly HubFile[] = [];
   if (index) {
-    const { shards } = parseIndex(await readFile(await snapshot.pathOf(index), 'utf8'), `${where}: ${INDEX_FILE}`);
-    await snapshot.fetch(selectShards(listed, shards, where));
+    await snapshot.fetch([index]); // first, for it tells how much there is to fetch
+    const named = parseIndex(await readFile(await snapshot.pathOf(index), 'utf8'), `${where}: ${INDEX_FILE}`).shards;
+    shards = selectShards(listed, named, where);
   }
+  await snapshot.fetch([...files.filter((file) => file !== index), ...shards]);
   await snapshot.link();
   await snapshot.refer(wanted.revision);
 

@@ -145,6 +145,7 @@ describe('which files', () => {
     const index = smallFile('{"weight_map": {"a": "model-1.safetensors"}}');
     at.offer({ 'config.json': smallFile('{}'), 'model.safetensors.index.json': index });
     expect((await at.failure()).code).toBe('SHARD_MISSING');
+    expect(at.hub.reads('config.json')).toEqual([]); // it is told before the rest is fetched
   });
 });
 
