@@ -2,6 +2,7 @@ import type { OptionNames } from '../weights/option_names';
 import type { Choice } from './choices';
 import type { KeptPatches } from './encoded';
 import type { FinishReason, Timing, TokenOptions, Usage } from './generate';
+import type { JsonSchema } from './grammar/json_schema';
 import type { Aspect } from './image/preprocessor_config';
 import type { ImageInput, PreparedImage } from './image/types';
 import type { PromptCache } from './prompt_cache';
@@ -23,6 +24,11 @@ export interface AskOptions extends RunOptions, TokenOptions {
    * that say how text is drawn do not go with it.
    */
   readonly choices?: readonly string[];
+  /**
+   * A JSON Schema that the answer keeps to, whatever the model would write without it: `JSON.parse(answer.text)` gives a value of it, unless `finishReason`
+   * is `length`. With zod: `schema: z.toJSONSchema(type)`. docs/schema.md says what a schema may have.
+   */
+  readonly schema?: JsonSchema;
   /** Called with each token as it is drawn, before the text that it completes comes. */
   readonly onToken?: (token: WrittenToken) => void;
 }
@@ -33,7 +39,15 @@ export interface WrittenToken {
   readonly logprobs?: TextLogprobs;
 }
 
-export const ASK_OPTIONS: OptionNames<AskOptions> = { ...GENERATE_OPTIONS, aspect: true, stop: true, cache: true, choices: true, onToken: true };
+export const ASK_OPTIONS: OptionNames<AskOptions> = {
+  ...GENERATE_OPTIONS,
+  aspect: true,
+  stop: true,
+  cache: true,
+  choices: true,
+  schema: true,
+  onToken: true,
+};
 
 export interface Answer {
   readonly text: string;

@@ -3,6 +3,8 @@ import { type Answer, type AskOptions, asList, type WrittenToken } from './answe
 import { type ChatProcessor, StopStrings } from './chat';
 import { rankChoices } from './choices';
 import type { StreamedToken } from './generate';
+import type { Grammars } from './grammar/grammar';
+import { checkedSchema } from './grammar/json_schema';
 import { textLogprobs } from './text_logprobs';
 import type { TokenModel, TokenRequest } from './token_model';
 
@@ -10,18 +12,24 @@ import type { TokenModel, TokenRequest } from './token_model';
 export async function* writeAnswer(
   model: TokenModel,
   chat: ChatProcessor,
+  grammars: Grammars,
   request: TokenRequest,
   options: AskOptions,
 ): AsyncGenerator<string, Answer, undefined> {
   const decoder = chat.decoder();
   const stop = new StopStrings(asList(options.stop));
-  const tokens = model.tokens([request], options);
+  const grammar = options.schema && (await grammars.begin(options.schema));
+  const processors = asList(options.logitsProcessor);
+  const tokens = model.tokens([request], grammar ? { ...options, logitsProcessor: [...processors, grammar.processor] } : options);
   let text = '';
   let stopped = false;
   try {
     for (;;) {
       const step = await tokens.next(stopped);
-      if (!step.done) options.onToken?.(writtenToken(step.value, chat));
+      if (!step.done) {
+        options.onToken?.(writtenToken(step.value, chat));
+        await grammar?.accept(step.value.id);
+      }
       const piece = step.done ? stop.push(decoder.end()) + stop.end() : stop.push(decoder.push(step.value.id));
       if (piece !== '') {
         text += piece;
@@ -35,10 +43,11 @@ export async function* writeAnswer(
         const withText = logprobs && { logprobs: logprobs.map((one) => textLogprobs(one, chat.tokenBytes)) };
         return { ...rest, ...withText, finishReason, text };
       }
-      stopped = stop.stopped;
+      stopped = stop.stopped || grammar?.complete === true;
     }
   } finally {
     await tokens.return([]);
+    grammar?.dispose();
   }
 }
 
@@ -53,12 +62,17 @@ const NOT_WITH_CHOICES = [
   'stop',
   'logprobs',
   'logitsProcessor',
+  'schema',
   'onToken',
 ] as const;
 
-/** @throws PromptError `BAD_CHOICES`, `OPTION_CONFLICT` */
-export function checkChoices(options: AskOptions): void {
+/** @throws PromptError `BAD_CHOICES`, `BAD_SCHEMA`, `SCHEMA_UNSUPPORTED`, `OPTION_CONFLICT` */
+export function checkAnswerOptions(options: AskOptions): void {
   const { choices } = options;
+  if (options.schema !== undefined) checkedSchema(options.schema);
+  if (options.schema !== undefined && options.stop !== undefined) {
+    throw new PromptError('OPTION_CONFLICT', 'A stop string could cut an answer by "schema" before it is whole. Leave "schema" or "stop" out.');
+  }
   if (choices === undefined) return;
   if (!Array.isArray(choices) || choices.length === 0) throw new PromptError('BAD_CHOICES', 'Option "choices" has no choice; give one text or more.');
   for (const [i, choice] of choices.entries()) {

@@ -73,6 +73,7 @@ export type { EncodedCrop, EncodedImage, KeptPatches } from './encoded';
 // Scenes and evaluation
 export * from './eval';
 export type { FinishReason, StreamedToken, Timing, TokenOptions, Usage } from './generate';
+export type { JsonSchema } from './grammar/json_schema';
 // Models by name
 export { type PulledFile, type PullOptions, type PullProgress, type PullReport, pullModel } from './hub/pull_node';
 // Images and prompts

@@ -2,12 +2,13 @@ import { ConfigError, PromptError } from '../layers/errors';
 import { checkOptionNames, type OptionNames } from '../weights/option_names';
 import type { ParameterSource } from '../weights/sources';
 import { type Answer, ASK_OPTIONS, type AskOptions, asList, type QuestionImages } from './answer';
-import { checkChoices, chooseAnswer, writeAnswer } from './answering';
+import { checkAnswerOptions, chooseAnswer, writeAnswer } from './answering';
 import type { BackendName } from './backend/backends';
 import type { WeightDtype } from './backend/precision';
 import { type ChatMessage, type ChatProcessor, StopStrings } from './chat';
 import type { GenerationConfig, ModelConfig } from './config';
 import { Chat, type ChatOptions, type Speaker, userMessage } from './conversation';
+import { Grammars } from './grammar/grammar';
 import { decodeImage } from './image/decode_node';
 import { prepareSteps } from './image/prepare';
 import type { Aspect, PreprocessorConfig } from './image/preprocessor_config';
@@ -35,6 +36,8 @@ const PREPARE_OPTIONS: OptionNames<PrepareImagesOptions> = { aspect: true, signa
 
 /** A vision-language model that speaks text: a `TokenModel` with its tokenizer, chat template and image processor. Made by `loadModel`. */
 export class VisionLanguageModel extends TokenModel {
+  private held: Grammars | undefined;
+
   constructor(
     config: ModelConfig,
     generationConfig: GenerationConfig,
@@ -50,6 +53,19 @@ export class VisionLanguageModel extends TokenModel {
   /** What was odd about the checkpoint or the backend but did not prevent their use, for whoever loaded it to be told. */
   get warnings(): readonly string[] {
     return this.processors.warnings;
+  }
+
+  /** Frees the weights, and the grammars of schemas. Calls that still run fail; a second dispose does nothing. */
+  override dispose(): void {
+    this.held?.dispose();
+    this.held = undefined;
+    super.dispose();
+  }
+
+  private get grammars(): Grammars {
+    const vocabulary = this.config.text_config.vocab_size;
+    this.held ??= new Grammars({ bytes: this.chatProcessor.tokenBytes, vocabulary, endIds: this.endIds });
+    return this.held;
   }
 
   /** The tokenizer and the chat template. @throws ConfigError `NO_TOKENIZER` */
@@ -116,7 +132,7 @@ export class VisionLanguageModel extends TokenModel {
     const begun = performance.now();
     options.signal?.throwIfAborted();
     const chat = this.chatProcessor;
-    checkChoices(options);
+    checkAnswerOptions(options);
     new StopStrings(asList(options.stop)); // refuses wrong ones before any work
     const opened = await this.open(images, options);
     try {
@@ -125,7 +141,7 @@ export class VisionLanguageModel extends TokenModel {
       const request = { inputIds: chat.encode(messages, opened.count), images: opened.images, cache: options.cache };
       const answer = options.choices
         ? yield* chooseAnswer(this, request, chat.encodeAnswers(messages, opened.count, options.choices), options)
-        : yield* writeAnswer(this, chat, request, options);
+        : yield* writeAnswer(this, chat, this.grammars, request, options);
       const late = { prepare, firstToken: answer.timing.firstToken + prepare, total: performance.now() - begun };
       return { ...answer, timing: { ...answer.timing, ...late } };
     } finally {

@@ -1,4 +1,8 @@
+import * as path from 'node:path';
 import type { Command } from 'commander';
+import { readJson } from '../../weights/byte_directory';
+import { openDirectory } from '../../weights/byte_directory_node';
+import { checkedSchema, type JsonSchema } from '../grammar/json_schema';
 import { createPruner } from '../prune/registry';
 import { Sampler } from '../sampler';
 import { chatFromLines } from './chat';
@@ -17,6 +21,7 @@ interface AskFlags extends ModelOptions, PruneFlags {
   readonly maxNewTokens?: number;
   readonly stop?: readonly string[];
   readonly choice?: readonly string[];
+  readonly schema?: string;
   readonly overlay?: string;
   readonly chat?: boolean;
   readonly json?: boolean;
@@ -40,6 +45,7 @@ export function addAsk(program: Command, { signal }: CommandContext): void {
     .option('--max-new-tokens <n>', 'tokens to write at most', whole)
     .option('--stop <text>', 'end the answer where this text would come; may be given several times', append)
     .option('--choice <text>', 'answer with the likeliest of these texts; given once for each, --json shows all', append)
+    .option('--schema <file.json>', 'a JSON Schema that the answer keeps to (docs/schema.md says what it may have)')
     .option('--overlay <file.png>', 'draw the kept patches over the image; of several, each gets a file with its number')
     .option('--chat', 'go on with questions from stdin, a line each, in one conversation; /image FILE adds an image to the next')
     .option('--json', 'print one JSON object when the answer is complete; in a chat, one a line')
@@ -48,7 +54,8 @@ export function addAsk(program: Command, { signal }: CommandContext): void {
       const seed = choice && flags.prune === 'random' ? undefined : flags.seed; // of what is drawn: patches here, not words
       const pruner = createPruner(pruneOptions(flags));
       new Sampler({ temperature, topP, topK, seed });
-      const options = { prune: pruner, temperature, topP, topK, seed, maxNewTokens, stop, choices: choice };
+      const schema = flags.schema === undefined ? undefined : await readSchema(flags.schema, signal);
+      const options = { prune: pruner, temperature, topP, topK, seed, maxNewTokens, stop, choices: choice, schema };
       if (flags.chat) {
         if (overlay !== undefined) throw new UseError('CHAT_OVERLAY', '--overlay draws one answer; it can not be given with --chat.');
         const start = { ...splitFirstTurn(words), options, json: json ?? false };
@@ -73,4 +80,11 @@ export function addAsk(program: Command, { signal }: CommandContext): void {
         }
       });
     });
+}
+
+/** @throws CheckpointError `FILE_NOT_FOUND`, `NOT_JSON`; PromptError `BAD_SCHEMA`, `SCHEMA_UNSUPPORTED` */
+async function readSchema(file: string, signal: AbortSignal): Promise<JsonSchema> {
+  const schema = (await readJson(await openDirectory(path.dirname(path.resolve(file))), path.basename(file), signal)) as JsonSchema;
+  checkedSchema(schema);
+  return schema;
 }
