@@ -89,9 +89,9 @@ export class Answerer {
 
   /** How an answer is drawn, or from what it is chosen: then whatever else a request says of drawing is for the model to refuse. */
   private drawing(request: CompletionRequest): AskOptions {
-    const { maxNewTokens, temperature, topP, seed, logprobs, choices } = request;
+    const { maxNewTokens, temperature, topP, seed, logprobs, choices, schema } = request;
     const stop = request.stop.length > 0 ? request.stop : undefined;
-    const given = { maxNewTokens, temperature, topP, seed, logprobs, stop, logitsProcessor: processors(request) };
+    const given = { maxNewTokens, temperature, topP, seed, logprobs, stop, schema, logitsProcessor: processors(request) };
     return choices ? { ...given, choices } : { ...given, seed: seed ?? this.options.seed };
   }
 

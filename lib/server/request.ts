@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import type { ChatMessage, ChatPart } from '../chat';
+import type { JsonSchema } from '../grammar/json_schema';
 import type { PruneOptions } from '../prune/registry';
 import { RequestError } from './errors';
 
@@ -19,6 +20,8 @@ export interface CompletionRequest {
   readonly presencePenalty: number | undefined;
   /** Alternatives of each token to return with its log-probability. */
   readonly logprobs: number | undefined;
+  /** What the answer has to be in JSON. */
+  readonly schema: JsonSchema | undefined;
   /** Texts to choose from, in place of writing one. */
   readonly choices: readonly string[] | undefined;
   /** By token id. */
@@ -30,6 +33,8 @@ export interface CompletionRequest {
 /** As OpenAI's. */
 const MOST_STOP_STRINGS = 4;
 const LONGEST_STOP_STRING = 256;
+/** A grammar is made of it while nobody else is served. */
+const MOST_SCHEMA_PARTS = 2000;
 /** Each is a pass of its own through the decoder. */
 const MOST_CHOICES = 64;
 
@@ -78,6 +83,17 @@ const messageSchema = z.discriminatedUnion('role', [
 
 const pruneValue = z.union([z.string(), z.number(), z.boolean()], { error: 'give a text, a number, true or false' });
 
+const schemaObject = z.record(z.string(), z.unknown());
+const responseFormat = z.discriminatedUnion('type', [
+  z.strictObject({ type: z.literal('text') }),
+  z.strictObject({ type: z.literal('json_object') }),
+  z.strictObject({
+    type: z.literal('json_schema'),
+    // Every answer keeps to its schema, strict or not.
+    json_schema: z.strictObject({ name: z.string(), description: left(z.string()), schema: schemaObject, strict: left(z.boolean()) }),
+  }),
+]);
+
 const bodySchema = z.strictObject({
   model: z.string(),
   messages: z.array(messageSchema).min(1),
@@ -97,6 +113,7 @@ const bodySchema = z.strictObject({
   stream: left(z.boolean()),
   stream_options: left(z.strictObject({ include_usage: left(z.boolean()), include_obfuscation: left(z.boolean()) })),
   prune: left(z.record(z.string(), pruneValue).refine((options) => !('begin' in options), { error: 'there is no option "begin"' })),
+  response_format: left(responseFormat),
   choices: left(z.array(z.string().min(1)).min(1).max(MOST_CHOICES)),
   // without effect on the answer
   user: anything,
@@ -109,7 +126,6 @@ const bodySchema = z.strictObject({
   parallel_tool_calls: anything,
   // of effect, and not to be had
   n: nothing(1),
-  response_format: nothing({ type: 'text' }),
   modalities: nothing(['text']),
   tools: nothing([]),
   tool_choice: nothing('none', 'auto'),
@@ -148,6 +164,7 @@ export function parseRequest(text: string): CompletionRequest {
     presencePenalty: data.presence_penalty ?? undefined,
     logitBias: data.logit_bias ?? undefined,
     logprobs: alternatives(data.logprobs ?? false, data.top_logprobs ?? undefined),
+    schema: schemaOf(data.response_format ?? { type: 'text' }),
     choices: data.choices ?? undefined,
     stream: data.stream ?? false,
     includeUsage: data.stream_options?.include_usage ?? false,
@@ -168,6 +185,27 @@ function tokenLimit(older: number | undefined, newer: number | undefined): numbe
     throw invalid('max_tokens', `it is ${older} and max_completion_tokens is ${newer}, which mean the same; give one of them`);
   }
   return newer ?? older;
+}
+
+function schemaOf(format: z.infer<typeof responseFormat>): JsonSchema | undefined {
+  if (format.type === 'text') return undefined;
+  if (format.type === 'json_object') return { type: 'object' };
+  const { schema } = format.json_schema;
+  const size = sizeWithin(schema, MOST_SCHEMA_PARTS);
+  if (size > MOST_SCHEMA_PARTS) throw invalid('response_format.json_schema.schema', `it has more than ${MOST_SCHEMA_PARTS} keys and values`);
+  return schema;
+}
+
+/** Keys and values in a value, counted up to a little above `most`. */
+function sizeWithin(value: unknown, most: number): number {
+  const open = [value];
+  let count = 0;
+  while (open.length > 0 && count <= most) {
+    const next = open.pop();
+    count++;
+    if (typeof next === 'object' && next !== null) for (const member of Object.values(next)) open.push(member);
+  }
+  return count;
 }
 
 function alternatives(wanted: boolean, top: number | undefined): number | undefined {
