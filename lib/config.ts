@@ -54,15 +54,22 @@ const headFields = z.object({
   quantization_config: z.unknown().optional(),
 });
 
+// Layers are made before the weights are looked at, and tables with them: a number from a damaged file must not fill the memory.
+const blocks = z.int().min(1).max(1024);
+const dimension = z
+  .int()
+  .min(1)
+  .max(2 ** 20);
+
 const llamaFields = z.object({
   model_type: z.string().nullish(),
   vocab_size: count.nullish(),
-  hidden_size: count.nullish(),
-  intermediate_size: count.nullish(),
-  num_hidden_layers: count.nullish(),
-  num_attention_heads: count.nullish(),
-  num_key_value_heads: count.nullish(),
-  head_dim: count.nullish(),
+  hidden_size: dimension.nullish(),
+  intermediate_size: dimension.nullish(),
+  num_hidden_layers: blocks.nullish(),
+  num_attention_heads: dimension.nullish(),
+  num_key_value_heads: dimension.nullish(),
+  head_dim: dimension.nullish(),
   rms_norm_eps: z.number().positive().nullish(),
   hidden_act: z.string().nullish(),
   attention_bias: z.boolean().nullish(),
@@ -74,20 +81,20 @@ const llamaFields = z.object({
   pad_token_id: z.int().nullish(),
 });
 
-const side = z.union([count, z.tuple([count, count])]).nullish();
+const side = z.union([dimension, z.tuple([dimension, dimension])]).nullish();
 
 const visionFields = z.object({
   model_type: z.string().nullish(),
-  hidden_size: count.nullish(),
-  intermediate_size: count.nullish(),
-  num_hidden_layers: count.nullish(),
-  num_attention_heads: count.nullish(),
+  hidden_size: dimension.nullish(),
+  intermediate_size: dimension.nullish(),
+  num_hidden_layers: blocks.nullish(),
+  num_attention_heads: dimension.nullish(),
   num_channels: count.nullish(),
   image_size: side,
   patch_size: side,
   layer_norm_eps: z.number().positive().nullish(),
   hidden_act: z.string().nullish(),
-  projection_dim: count.nullish(),
+  projection_dim: dimension.nullish(),
 });
 
 const llavaFields = z.object({
@@ -233,6 +240,13 @@ function parseVision(json: unknown, file: string): ClipVisionConfig {
   const heads = fields.num_attention_heads ?? 12;
   const width = fields.hidden_size ?? 768;
   headsDivide(width, heads, file, 'vision_config.');
+  const channels = fields.num_channels ?? 3;
+  if (channels !== 3) {
+    throw new ConfigError(
+      'UNSUPPORTED_CONFIG',
+      `${file}: vision_config.num_channels is ${channels}; images are read as red, green and blue. Use another checkpoint.`,
+    );
+  }
   const image = squareSide(fields.image_size ?? 224, 'image_size', file);
   const patch = squareSide(fields.patch_size ?? 32, 'patch_size', file);
   if (image % patch !== 0) {
@@ -247,7 +261,7 @@ function parseVision(json: unknown, file: string): ClipVisionConfig {
     intermediate_size: fields.intermediate_size ?? 3072,
     num_hidden_layers: fields.num_hidden_layers ?? 12,
     num_attention_heads: heads,
-    num_channels: fields.num_channels ?? 3,
+    num_channels: channels,
     image_size: image,
     patch_size: patch,
     layer_norm_eps: fields.layer_norm_eps ?? 1e-5,

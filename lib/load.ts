@@ -86,7 +86,7 @@ async function imageProcessor(directory: ByteDirectory, imageSize: number, signa
   // transformers 5 nests the image processor in processor_config.json, and prefers it there.
   for (const name of ['processor_config.json', 'preprocessor_config.json']) {
     const json = await readJsonIfPresent(directory, name, signal);
-    if (json !== undefined && (name === 'preprocessor_config.json' || (json as { image_processor?: unknown }).image_processor)) {
+    if (json !== undefined && (name === 'preprocessor_config.json' || (json as { image_processor?: unknown } | null)?.image_processor)) {
       return parsePreprocessorConfig(json, `${directory.name}/${name}`);
     }
   }

@@ -211,6 +211,9 @@ describe('what is not supported is named, not misread', () => {
       withText({ hidden_size: '64', num_hidden_layers: 1.5 }),
       'CONFIG_FIELD: config.json: text_config.hidden_size is "64"',
     ],
+    ['blocks enough to fill the memory', withText({ num_hidden_layers: 1e9 }), 'text_config.num_hidden_layers'],
+    ['a width enough to fill the memory', withVision({ hidden_size: 2 ** 31 }), 'vision_config.hidden_size'],
+    ['images that are not of three colours', withVision({ num_channels: 4 }), 'UNSUPPORTED_CONFIG: config.json: vision_config.num_channels is 4'],
     ['a list', [], 'CONFIG_FIELD'],
     ['null', null, 'CONFIG_FIELD'],
   ])('%s', (_what, json, expected) => {

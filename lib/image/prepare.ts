@@ -1,6 +1,7 @@
 import * as tf from '@tensorflow/tfjs';
 import { ImageError } from '../../layers/errors';
 import { finish, type Steps } from '../pacer';
+import { DEFAULT_MAX_PIXELS } from './header';
 import type { Aspect, PreprocessorConfig } from './preprocessor_config';
 import { type Canvas, resizeSteps } from './resize';
 import { checkRgbImage } from './source';
@@ -19,7 +20,7 @@ export interface PrepareOptions {
  *
  * Padding is that of LLaVA-1.5's own code (`expand2square`): the mean colour, truncated to bytes, on both sides of the shorter side, before resizing.
  *
- * @throws {ImageError} `IMAGE_ZERO_SIDE`, `IMAGE_DATA`
+ * @throws {ImageError} `IMAGE_ZERO_SIDE`, `IMAGE_DATA`, `IMAGE_TOO_LARGE` for more pixels than an image may have
  */
 export function prepareImage(image: RgbImage, config: PreprocessorConfig, options: PrepareOptions): PreparedImage {
   return finish(prepareSteps(image, config, options));
@@ -50,6 +51,12 @@ export function* cropPixels(
       : { width: image.width, height: image.height, left: 0, top: 0, fill: [0, 0, 0] as const };
   const resized = config.do_resize ? resizedSize(canvas, config.size) : canvas;
   const crop = config.do_center_crop ? config.crop_size : resized;
+  if (crop.width * crop.height > DEFAULT_MAX_PIXELS) {
+    throw new ImageError(
+      'IMAGE_TOO_LARGE',
+      `An image of ${image.width} x ${image.height} pixels would be prepared as ${crop.width} x ${crop.height}, over the limit of ${DEFAULT_MAX_PIXELS}. Cut it, or correct the preprocessor configuration.`,
+    );
+  }
   // Negative where the crop is larger: the rest stays black.
   const left = Math.floor((resized.width - crop.width) / 2);
   const top = Math.floor((resized.height - crop.height) / 2);

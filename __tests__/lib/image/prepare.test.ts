@@ -176,6 +176,12 @@ describe('preprocessor_config.json', () => {
   });
 });
 
+it('refuses a strip that would fill the memory when it is resized by its short side', () => {
+  const config = { ...defaultPreprocessorConfig(336), do_center_crop: false };
+  const prepare = () => prepareImage(strip(1, 20000), config, { patchSize: 14 });
+  expect(prepare).toThrow(expect.objectContaining({ code: 'IMAGE_TOO_LARGE', message: expect.stringMatching(/1 x 20000 .* 336 x 6720000/) }));
+});
+
 it('leaves nothing behind but the pixel values', () => {
   const before = tf.memory().numTensors;
   const prepared = prepareImage(strip(30, 20), defaultPreprocessorConfig(28), { patchSize: 14 });
