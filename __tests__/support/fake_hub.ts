@@ -47,7 +47,7 @@ interface Found {
 export class FakeHub {
   readonly seen: Seen[] = [];
   readonly faults: Fault[] = [];
-  readonly models = new Map<string, FakeModel>();
+  readonly models: Map<string, FakeModel> = new Map();
   /** Entries of a list in one answer. */
   page = 4;
 
