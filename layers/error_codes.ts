@@ -388,6 +388,10 @@ export const PROMPT_CODES = {
   },
   OPTION_CONFLICT: { cause: 'Two options were given that exclude each other.', remedy: 'Leave one of the two out.', use: true },
   PROMPTS_DIFFER: { cause: 'Prompts that are to share their beginning differ before their last image.', remedy: 'Ask the one that differs alone.' },
+  SCHEMA_NEEDS_NODE: {
+    cause: 'An answer by a schema is asked for in a page; the grammar library can not be bundled for one.',
+    remedy: 'Ask in Node, or give choices.',
+  },
   SCHEMA_TOKENIZER: {
     cause: 'The tokens of the model can not write what the schema asks for.',
     remedy: 'Ask without a schema, or use a model with a byte-level tokenizer or one with byte fallback, as Llama has.',

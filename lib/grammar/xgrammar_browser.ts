@@ -1,11 +1,8 @@
-import type * as xgrammar from '@mlc-ai/web-xgrammar';
+import { PromptError } from '../../layers/errors';
 import type { LoadedXgrammar } from './xgrammar_node';
 
-/** Starts XGrammar in a page or worker: bundlers give its exports; without one, its script puts them into a global. */
-export async function loadXgrammar(): Promise<LoadedXgrammar> {
-  const module: Partial<typeof xgrammar> = await import('@mlc-ai/web-xgrammar');
-  const { xgrammar: found } = globalThis as { xgrammar?: typeof xgrammar };
-  const loaded = module.GrammarCompiler ? (module as typeof xgrammar) : found;
-  if (!loaded) throw new Error('@mlc-ai/web-xgrammar did not load.');
-  return { xgrammar: loaded, lastError: () => undefined };
+/** Its package (0.1.27) asks for modules of Node, so bundlers of pages refuse it. @throws PromptError `SCHEMA_NEEDS_NODE` */
+export function loadXgrammar(): Promise<LoadedXgrammar> {
+  const what = 'An answer by "schema" needs the grammar library XGrammar, whose package can not be bundled for a page.';
+  return Promise.reject(new PromptError('SCHEMA_NEEDS_NODE', `${what} Ask in Node, or give "choices".`));
 }
