@@ -48,10 +48,11 @@ export async function request(url: string, init: RequestInit, access: HubAccess)
   let target = new URL(url);
   try {
     for (let hops = 0; hops <= MOST_REDIRECTS; hops++) {
-      const response = await access.fetch(target, { ...init, headers: headersFor(target, home, init, access), redirect: 'manual', signal: either });
+      const asked = access.fetch(target, { ...init, headers: headersFor(target, home, init, access), redirect: 'manual', signal: either });
+      const response = await orAborted(asked, either);
       const location = REDIRECTS.has(response.status) ? response.headers.get('location') : null;
       if (location === null) return answer(response, target);
-      await response.body?.cancel();
+      letGo(response.body);
       target = nextHop(target, location);
     }
   } catch (cause) {
@@ -67,7 +68,9 @@ export async function request(url: string, init: RequestInit, access: HubAccess)
       async *pieces(): AsyncGenerator<Uint8Array, void> {
         const reader = response.body?.getReader();
         try {
-          for (let step = await reader?.read(); step && !step.done; step = await reader?.read()) {
+          while (reader) {
+            const step = await orAborted(reader.read(), either);
+            if (step.done) break;
             timer.refresh();
             yield step.value;
           }
@@ -75,15 +78,29 @@ export async function request(url: string, init: RequestInit, access: HubAccess)
           throw lost(from, cause);
         } finally {
           clearTimeout(timer);
-          await reader?.cancel().catch(() => {}); // a body that failed has nothing to let go of
+          letGo(reader); // not waited for: after an abort that may never end
         }
       },
       async cancel(): Promise<void> {
         clearTimeout(timer);
-        if (!response.body?.locked) await response.body?.cancel().catch(() => {});
+        if (!response.body?.locked) letGo(response.body);
       },
     };
   }
+}
+
+/** Ends when the signal does: a body of Node's `fetch` may leave a read without an end where the abort meets its beginning. */
+function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const aborted = () => reject(signal.reason);
+    signal.addEventListener('abort', aborted, { once: true });
+    if (signal.aborted) aborted();
+    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', aborted));
+  });
+}
+
+function letGo(body: { cancel(): Promise<void> } | null | undefined): void {
+  body?.cancel().catch(() => {}); // a body that failed has nothing to let go of
 }
 
 function headersFor(target: URL, home: string, init: RequestInit, { token }: HubAccess): Headers {

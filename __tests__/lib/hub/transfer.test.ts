@@ -1,4 +1,4 @@
-import { mkdir, utimes, writeFile } from 'node:fs/promises';
+import { mkdir, rm, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Fault, hashOf, largeFile, refuse, smallFile } from '../../support/fake_hub';
 import { COMMIT, CONTENT, PullCase, plainFiles, tree, WEIGHTS, WEIGHTS_HASH } from '../../support/pulls';
@@ -165,6 +165,14 @@ describe('contents that are not what the hub lists', () => {
     expect((await at.blobs()).filter((name) => name.startsWith(WEIGHTS_HASH))).toEqual([]);
   });
 });
+
+it('a file that fails ends the others, at whatever moment of theirs', async () => {
+  for (let round = 0; round < 20; round++) {
+    at.offer({ ...plainFiles(), 'config.json': { ...smallFile('{}'), listed: { hash: 'b'.repeat(40) } } });
+    expect((await at.failure()).code).toBe('HUB_CHECKSUM');
+    await rm(at.folder, { recursive: true });
+  }
+}, 30_000);
 
 describe('two pulls at once', () => {
   it('both end with the whole model, and leave nothing else', async () => {
