@@ -1,4 +1,5 @@
 import { HubError } from '../../layers/errors';
+import { abortable } from '../pacer';
 import { Transient } from './retry';
 
 /** What every request to a hub needs. */
@@ -49,7 +50,7 @@ export async function request(url: string, init: RequestInit, access: HubAccess)
   try {
     for (let hops = 0; hops <= MOST_REDIRECTS; hops++) {
       const asked = access.fetch(target, { ...init, headers: headersFor(target, home, init, access), redirect: 'manual', signal: either });
-      const response = await orAborted(asked, either);
+      const response = await abortable(asked, either);
       const location = REDIRECTS.has(response.status) ? response.headers.get('location') : null;
       if (location === null) return answer(response, target);
       letGo(response.body);
@@ -69,7 +70,8 @@ export async function request(url: string, init: RequestInit, access: HubAccess)
         const reader = response.body?.getReader();
         try {
           while (reader) {
-            const step = await orAborted(reader.read(), either);
+            // Node's fetch may leave a read without an end where the abort meets its beginning.
+            const step = await abortable(reader.read(), either);
             if (step.done) break;
             timer.refresh();
             yield step.value;
@@ -87,16 +89,6 @@ export async function request(url: string, init: RequestInit, access: HubAccess)
       },
     };
   }
-}
-
-/** Ends when the signal does: a body of Node's `fetch` may leave a read without an end where the abort meets its beginning. */
-function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const aborted = () => reject(signal.reason);
-    signal.addEventListener('abort', aborted, { once: true });
-    if (signal.aborted) aborted();
-    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', aborted));
-  });
 }
 
 function letGo(body: { cancel(): Promise<void> } | null | undefined): void {

@@ -1,4 +1,4 @@
-import { abortable } from './abortable';
+import { abortable } from '../pacer';
 import { ClientGone, RequestError } from './errors';
 
 const utf8 = new TextDecoder('utf-8', { fatal: true });

@@ -2,7 +2,7 @@ import { lookup as systemLookup } from 'node:dns/promises';
 import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import { isIP, type LookupFunction } from 'node:net';
-import { abortable } from './abortable';
+import { abortable } from '../pacer';
 import { isPublicAddress } from './addresses';
 import { RequestError } from './errors';
 
