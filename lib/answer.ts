@@ -7,7 +7,7 @@ import type { Aspect } from './image/preprocessor_config';
 import type { ImageInput, PreparedImage } from './image/types';
 import type { PromptCache } from './prompt_cache';
 import type { TextLogprobs } from './text_logprobs';
-import { type EncodedImages, GENERATE_OPTIONS, type RunOptions } from './token_model';
+import { type EncodedImages, GENERATE_OPTIONS, type RunOptions } from './token_request';
 
 /** An image to be decoded, or one that is prepared or encoded already. */
 export type QuestionImages = ImageInput | PreparedImage | EncodedImages | readonly (ImageInput | PreparedImage)[];

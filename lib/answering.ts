@@ -6,7 +6,8 @@ import type { StreamedToken } from './generate';
 import type { Grammars } from './grammar/grammar';
 import { checkedSchema } from './grammar/json_schema';
 import { textLogprobs } from './text_logprobs';
-import type { TokenModel, TokenRequest } from './token_model';
+import type { TokenModel } from './token_model';
+import type { TokenRequest } from './token_request';
 
 /** Writes an answer token by token, in pieces of text; the generator returns it whole. */
 export async function* writeAnswer(

@@ -7,7 +7,7 @@ import type { ImageInput, PreparedImage } from './image/types';
 import { PromptCache } from './prompt_cache';
 import { createPruner } from './prune/registry';
 import type { Pruner } from './prune/types';
-import { EncodedImages } from './token_model';
+import { EncodedImages } from './token_request';
 
 /** What holds for every turn; a turn's own options come before these. */
 export interface ChatOptions extends Omit<AskOptions, 'cache' | 'signal' | 'tap'> {

@@ -120,6 +120,7 @@ export {
 } from './scenes';
 export type { ContinuationScore } from './score';
 export type { TextLogprobs, TextToken } from './text_logprobs';
+export { TokenModel } from './token_model';
 export {
   EncodedImages,
   type ForwardResult,
@@ -128,6 +129,5 @@ export {
   type Prune,
   type RunOptions,
   type ScoreResult,
-  TokenModel,
   type TokenRequest,
-} from './token_model';
+} from './token_request';

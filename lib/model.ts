@@ -15,7 +15,8 @@ import type { Aspect, PreprocessorConfig } from './image/preprocessor_config';
 import type { ImageInput, PreparedImage } from './image/types';
 import type { Llava } from './llava';
 import { Pacer, paced } from './pacer';
-import { EncodedImages, TokenModel } from './token_model';
+import { TokenModel } from './token_model';
+import { EncodedImages } from './token_request';
 
 /** What a checkpoint's directory holds beside the weights. */
 export interface Processors {

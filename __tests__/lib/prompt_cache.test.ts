@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs';
 import { PromptCache, type PruneOptions, type TokenModel } from '../../lib';
-import { EncodedImages } from '../../lib/token_model';
+import { EncodedImages } from '../../lib/token_request';
 import { BACKENDS, useBackend, withoutLeaks } from '../support/backends';
 import { expectClose } from '../support/compare';
 import { disposeImages, fixtureConfig, fixtureImages, fixtureModel } from '../support/fixture_model';

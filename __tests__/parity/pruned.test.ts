@@ -1,5 +1,6 @@
 import * as tf from '@tensorflow/tfjs';
-import type { Prune, TokenModel } from '../../lib/token_model';
+import type { TokenModel } from '../../lib/token_model';
+import type { Prune } from '../../lib/token_request';
 import { BACKENDS, useBackend, withoutLeaks } from '../support/backends';
 import { expectClose, expectSame } from '../support/compare';
 import { disposeImages, fixtureImages, fixtureModel, type RecordedCase } from '../support/fixture_model';

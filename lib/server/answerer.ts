@@ -8,7 +8,7 @@ import type { VisionLanguageModel } from '../model';
 import { createPruner, type PruneOptions } from '../prune/registry';
 import type { Pruner } from '../prune/types';
 import type { TextLogprobs } from '../text_logprobs';
-import { EncodedImages } from '../token_model';
+import { EncodedImages } from '../token_request';
 import { RequestError } from './errors';
 import type { CompletionRequest } from './request';
 import { Store } from './store';

@@ -1,6 +1,6 @@
 import type { EncodedImage } from '../encoded';
 import { PromptCache } from '../prompt_cache';
-import type { EncodedImages } from '../token_model';
+import type { EncodedImages } from '../token_request';
 
 /** Images kept for each conversation that is kept. */
 const IMAGES_PER_CONVERSATION = 4;
