@@ -139,6 +139,7 @@ export function corners(): Uint8Array[] {
   for (const offsets of ['[]', '[0]', '[0,4,4]', '[4,0]', '[4,8]', '{}', 'null', '"0,4"', '[0,3]', '[0,5]', '[1,5]'])
     files.push(one(entry('"F32"', '[1]', offsets)));
   for (const extra of EXTRAS) files.push(one(entry('"F32"', '[1]', '[0,4]', `,${extra}`)));
+  for (let code = 0; code < 0x21; code++) files.push(one(entry('"F32"', '[1]', '[0,4]', `,"x":"${String.fromCharCode(code)}"`)));
   for (const field of ['dtype', 'shape', 'data_offsets']) {
     const fields: Record<string, string> = { dtype: '"F32"', shape: '[1]', data_offsets: '[0,4]' };
     const text = (): string => `{${Object.entries(fields).map(([key, value]) => `"${key}":${value}`)}}`;
