@@ -3,8 +3,8 @@ import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import * as tf from '@tensorflow/tfjs';
 import sharp from 'sharp';
-import { drawKept, type ImageInput, loadModel, type PreparedImage, type VisionLanguageModel } from '../../lib/index';
-import { fileOf, type Refusal, refuses, useFolder, works } from './refusal';
+import { drawKept, type ImageInput, type PreparedImage, type VisionLanguageModel } from '../../lib/index';
+import { fileOf, type Refusal, refuses, useFolder, useShippedModel, works } from './refusal';
 
 const FIXTURES = join(__dirname, '../fixtures/images');
 const QUESTION = 'what is it?';
@@ -14,11 +14,9 @@ const SIDE = 128;
 let model: VisionLanguageModel;
 
 useFolder();
-beforeAll(async () => {
-  model = await loadModel(join(__dirname, '../../weights/vispruner-tiny'), { backend: 'wasm' });
-  await model.ask([], QUESTION, { maxNewTokens: 1 }); // the head turns its matrix when it first serves
+useShippedModel((loaded) => {
+  model = loaded;
 });
-afterAll(() => model.dispose());
 
 function fixture(name: string): Uint8Array {
   return new Uint8Array(readFileSync(join(FIXTURES, name)));

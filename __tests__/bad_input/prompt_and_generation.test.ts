@@ -12,20 +12,17 @@ import {
   type Tap,
   type VisionLanguageModel,
 } from '../../lib/index';
-import { type Refusal, refuses, useFolder, works } from './refusal';
+import { type Refusal, refuses, SHIPPED, useFolder, useShippedModel, works } from './refusal';
 
-const SHIPPED = join(__dirname, '../../weights/vispruner-tiny');
 const STARS = join(__dirname, '../../examples/images/stars.png');
 const QUESTION = 'where is the yellow object?';
 
 let model: VisionLanguageModel;
 
 useFolder();
-beforeAll(async () => {
-  model = await loadModel(SHIPPED, { backend: 'wasm' });
-  await model.ask([], QUESTION, { maxNewTokens: 1 }); // the head turns its matrix when it first serves
+useShippedModel((loaded) => {
+  model = loaded;
 });
-afterAll(() => model.dispose());
 
 function prompt(kind: Refusal['kind'], what: string, act: () => Promise<unknown>, code: Refusal['code'], ...tells: (string | RegExp)[]): Refusal {
   return { kind, what, act, name: 'PromptError', code, tells };

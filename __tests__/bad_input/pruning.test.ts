@@ -12,9 +12,8 @@ import {
   type VisionLanguageModel,
   visPruner,
 } from '../../lib/index';
-import { changeJson, changeTensors, copyOf, type Refusal, refuses, type Stored, useFolder, works } from './refusal';
+import { changeJson, changeTensors, copyOf, type Refusal, refuses, SHIPPED, type Stored, useFolder, useShippedModel, works } from './refusal';
 
-const SHIPPED = join(__dirname, '../../weights/vispruner-tiny');
 const STARS = join(__dirname, '../../examples/images/stars.png');
 const QUESTION = 'where is the yellow object?';
 /** Patches of an image of the shipped model. */
@@ -23,11 +22,9 @@ const PATCHES = 256;
 let model: VisionLanguageModel;
 
 useFolder();
-beforeAll(async () => {
-  model = await loadModel(SHIPPED, { backend: 'wasm' });
-  await model.ask([], QUESTION, { maxNewTokens: 1 }); // the head turns its matrix when it first serves
+useShippedModel((loaded) => {
+  model = loaded;
 });
-afterAll(() => model.dispose());
 
 /** Asks with pruning options as JavaScript lets them be written. */
 function asking(options: unknown): () => Promise<unknown> {

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import { ERROR_CODES } from '../../layers/error_codes';
-import { type ErrorCode, readSafetensors, VisPrunerError, writeSafetensors } from '../../lib/index';
+import { type ErrorCode, loadModel, readSafetensors, type VisionLanguageModel, VisPrunerError, writeSafetensors } from '../../lib/index';
 import { KINDS, type Kind } from './kinds';
 
 /** A bad input, given as a user would give it, and the error that says so. */
@@ -64,6 +64,19 @@ export function useFolder(): void {
     folder = await mkdtemp(join(tmpdir(), 'bad-input-'));
   });
   afterAll(() => rm(folder, { recursive: true }));
+}
+
+export const SHIPPED: string = join(__dirname, '../../weights/vispruner-tiny');
+
+/** Loads the shipped model for all tests of a file. Call it once, outside of tests. */
+export function useShippedModel(use: (model: VisionLanguageModel) => void): void {
+  let model: VisionLanguageModel | undefined;
+  beforeAll(async () => {
+    model = await loadModel(SHIPPED, { backend: 'wasm' });
+    await model.ask([], 'what is it?', { maxNewTokens: 1 }); // the head turns its matrix when it first serves
+    use(model);
+  });
+  afterAll(() => model?.dispose());
 }
 
 export function newPath(name: string): string {
