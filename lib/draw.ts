@@ -1,7 +1,7 @@
 import { PromptError } from '../layers/errors';
 import type { OptionNames } from '../weights/option_names';
 import type { LogitsContext, LogitsProcessor } from './logits_processors';
-import { checkLogits, checkLogprobs, drawable, type TokenLogprobs, tokenLogprobs } from './logprobs';
+import { checkLogits, checkLogprobs, likeliest, type TokenLogprobs, tokenLogprobs } from './logprobs';
 import { Sampler, type SamplingOptions } from './sampler';
 
 /** How the next token comes from the logits: processors in their order, then temperature, top-k, top-p and the draw. */
@@ -66,8 +66,9 @@ export class TokenDraw {
    * @throws PromptError `BAD_LOGITS_PROCESSOR`
    */
   next(logits: Float32Array, ids: readonly number[]): DrawnToken {
-    checkLogits(logits, ids.length);
-    const id = this.sampler.next(this.processed(logits, ids));
+    const best = checkLogits(logits, ids.length);
+    const processed = this.processed(logits, ids);
+    const id = processed === logits ? this.sampler.next(logits, best) : this.sampler.next(processed);
     const { logprobs } = this.options;
     return logprobs === undefined ? { id } : { id, logprobs: tokenLogprobs(logits, id, logprobs) };
   }
@@ -79,7 +80,7 @@ export class TokenDraw {
     if (early) for (const id of this.endIds) if (id < current.length) current[id] = Number.NEGATIVE_INFINITY;
     for (const [i, processor] of this.processors.entries()) {
       const returned = processor(current, { ...this.request, ids }) ?? current;
-      if (returned.length !== logits.length || !drawable(returned)) throw badProcessor(i, returned, logits.length);
+      if (returned.length !== logits.length || likeliest(returned) === undefined) throw badProcessor(i, returned, logits.length);
       current = returned;
     }
     return current;

@@ -24,19 +24,27 @@ export function checkLogprobs(count: number | undefined): void {
   );
 }
 
-/** Whether something can be drawn: no NaN, no plus infinity, and not all ruled out. */
-export function drawable(logits: Float32Array): boolean {
+/** Where the largest logit is, of equal ones the first; undefined when nothing can be drawn: NaN or plus infinity somewhere, or all ruled out. */
+export function likeliest(logits: Float32Array): number | undefined {
   let largest = Number.NEGATIVE_INFINITY;
-  for (const logit of logits) {
-    if (!(logit < Number.POSITIVE_INFINITY)) return false;
-    if (logit > largest) largest = logit;
+  let best: number | undefined;
+  for (let id = 0; id < logits.length; id++) {
+    const logit = logits[id] as number;
+    if (logit <= largest) continue;
+    if (!(logit < Number.POSITIVE_INFINITY)) return undefined; // NaN is neither
+    largest = logit;
+    best = id;
   }
-  return largest > Number.NEGATIVE_INFINITY;
+  return best;
 }
 
-/** @throws BackendError `LOGITS_NOT_FINITE` when a model's own logits can't be drawn from; `place` of the token that was to come, from 0 */
-export function checkLogits(logits: Float32Array, place: number): void {
-  if (drawable(logits)) return;
+/**
+ * @returns where the largest logit is
+ * @throws BackendError `LOGITS_NOT_FINITE` when a model's own logits can't be drawn from; `place` of the token that was to come, from 0
+ */
+export function checkLogits(logits: Float32Array, place: number): number {
+  const best = likeliest(logits);
+  if (best !== undefined) return best;
   throw new BackendError(
     'LOGITS_NOT_FINITE',
     `The model's logits of token ${place + 1} hold NaN or infinity: its weights are damaged, or numbers overflowed. Look for damage with vispruner inspect --check-finite, and at the image's pixels.`,
@@ -46,9 +54,9 @@ export function checkLogits(logits: Float32Array, place: number): void {
 /** The logarithm of the sum of exponentials: a logit less this is a log-probability. Taken in double precision. */
 export function logSumExp(logits: Float32Array): number {
   let largest = Number.NEGATIVE_INFINITY;
-  for (const logit of logits) if (logit > largest) largest = logit;
+  for (let id = 0; id < logits.length; id++) if ((logits[id] as number) > largest) largest = logits[id] as number;
   let sum = 0;
-  for (const logit of logits) sum += Math.exp(logit - largest);
+  for (let id = 0; id < logits.length; id++) sum += Math.exp((logits[id] as number) - largest);
   return largest + Math.log(sum);
 }
 
@@ -56,7 +64,8 @@ export function logSumExp(logits: Float32Array): number {
 export function tokenLogprobs(logits: Float32Array, id: number, count: number): TokenLogprobs {
   const total = logSumExp(logits);
   const best: number[] = [];
-  for (const [other, logit] of logits.entries()) {
+  for (let other = 0; other < logits.length; other++) {
+    const logit = logits[other] as number;
     if (best.length === count && !(count > 0 && logit > (logits[best[count - 1] as number] as number))) continue;
     let place = best.length;
     while (place > 0 && logit > (logits[best[place - 1] as number] as number)) place--;

@@ -8,6 +8,7 @@ import {
   suppressTokens,
 } from '../../lib/logits_processors';
 import { logSumExp, tokenLogprobs } from '../../lib/logprobs';
+import { Random } from '../../lib/random';
 import { Sampler, type SamplingOptions } from '../../lib/sampler';
 import { readJson } from '../support/recorded';
 
@@ -45,6 +46,21 @@ function expectRow(actual: Float32Array, expected: Row): void {
     if (value === null) expect(actual[i]).toBe(Number.NEGATIVE_INFINITY);
     else expect(actual[i]).toBeCloseTo(value, 5);
   }
+}
+
+/** Top-k (with its ties), then top-p, by definition: likeliest first. */
+function chosenBySorting(logits: Float32Array, { temperature, topK, topP }: { temperature: number; topK: number; topP: number }): number[] {
+  const order = Array.from(logits.keys()).sort((a, b) => (logits[b] as number) - (logits[a] as number) || a - b);
+  const least = logits[order[(topK || order.length) - 1] ?? -1] ?? Number.NEGATIVE_INFINITY;
+  const ids = order.filter((id) => (logits[id] as number) >= least);
+  const likelihoods = ids.map((id) => Math.exp(((logits[id] as number) - (logits[ids[0] as number] as number)) / temperature));
+  const total = likelihoods.reduce((sum, one) => sum + one, 0);
+  let mass = 0;
+  return ids.filter((_, i) => {
+    const before = mass;
+    mass += likelihoods[i] as number;
+    return i === 0 || topP === 1 || before < topP * total;
+  });
 }
 
 function run(processor: LogitsProcessor, logits: Row): Float32Array {
@@ -88,6 +104,24 @@ describe("transformers' temperature, top-k and top-p, recorded", () => {
       for (const [i, id] of ids.entries()) expect((weights[i] as number) / total).toBeCloseTo(expected[id] as number, 5);
     },
   );
+
+  it('chooses from a large vocabulary what sorting all of it would choose', () => {
+    const random = new Random(11);
+    for (const [options, spread] of [
+      [{ temperature: 0.7, topK: 50 }, 3],
+      [{ temperature: 0.7, topK: 40, topP: 0.9 }, 3],
+      [{ temperature: 1, topP: 0.95 }, 3],
+      [{ temperature: 1.5, topP: 0.999 }, 0.1], // nearly flat
+      [{ temperature: 1e-300, topP: 0.5 }, 3],
+      [{ temperature: 1, topK: 60_000, topP: 1 }, 3],
+      [{ temperature: 1, topK: 30_000, topP: 0.8 }, 0.5],
+    ] as const) {
+      const logits = Float32Array.from({ length: 50_000 }, () => Math.fround(Math.round(random.normal() * spread * 64) / 64)); // with ties
+      for (let i = 0; i < 1000; i++) logits[random.below(logits.length)] = Number.NEGATIVE_INFINITY;
+      const expected = chosenBySorting(logits, { topK: 0, topP: 1, ...options });
+      expect([...new Sampler(options).candidates(logits).ids]).toEqual(expected);
+    }
+  });
 
   it('draws as often as the probabilities say, and never what was ruled out', () => {
     const logits = Float32Array.from([0, Math.log(3), Number.NEGATIVE_INFINITY, Math.log(4), Number.NEGATIVE_INFINITY]);
