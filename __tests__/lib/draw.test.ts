@@ -49,7 +49,7 @@ function expectRow(actual: Float32Array, expected: Row): void {
 }
 
 /** Top-k (with its ties), then top-p, by definition: likeliest first. */
-function chosenBySorting(logits: Float32Array, { temperature, topK, topP }: { temperature: number; topK: number; topP: number }): number[] {
+function chosenBySorting(logits: Float32Array, { temperature = 1, topK = 0, topP = 1 }: SamplingOptions): number[] {
   const order = Array.from(logits.keys()).sort((a, b) => (logits[b] as number) - (logits[a] as number) || a - b);
   const least = logits[order[(topK || order.length) - 1] ?? -1] ?? Number.NEGATIVE_INFINITY;
   const ids = order.filter((id) => (logits[id] as number) >= least);
@@ -118,7 +118,7 @@ describe("transformers' temperature, top-k and top-p, recorded", () => {
     ] as const) {
       const logits = Float32Array.from({ length: 50_000 }, () => Math.fround(Math.round(random.normal() * spread * 64) / 64)); // with ties
       for (let i = 0; i < 1000; i++) logits[random.below(logits.length)] = Number.NEGATIVE_INFINITY;
-      const expected = chosenBySorting(logits, { topK: 0, topP: 1, ...options });
+      const expected = chosenBySorting(logits, options);
       expect([...new Sampler(options).candidates(logits).ids]).toEqual(expected);
     }
   });
