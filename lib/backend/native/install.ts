@@ -23,7 +23,8 @@ const TENSORFLOW = '2.21.0';
 const EXTRACT = `
 import sys, zipfile
 wheel, target = sys.argv[1:]
-folders = ('tensorflow/include/tensorflow/c/', 'tensorflow/include/tensorflow/core/platform/', 'tensorflow/include/tsl/platform/', 'tensorflow/include/xla/tsl/c/')
+folders = ('tensorflow/include/tensorflow/c/', 'tensorflow/include/tensorflow/core/platform/', 'tensorflow/include/tsl/platform/', 'tensorflow/include/xla/tsl/c/',
+           'tensorflow/include/tensorflow/core/common_runtime/next_pluggable_device/c/')
 with zipfile.ZipFile(wheel) as archive:
     for name in archive.namelist():
         if name in ('tensorflow/libtensorflow_cc.so.2', 'tensorflow/libtensorflow_framework.so.2') or name.startswith(folders):
@@ -59,7 +60,8 @@ function nodeHeaders(): string {
 
 /** Extracts the library and the headers of the wheel into `<root>/tensorflow`. */
 function fetchTensorflow(root: string): void {
-  if (fs.existsSync(path.join(root, 'tensorflow', 'libtensorflow_framework.so.2'))) return;
+  const latest = path.join(root, 'tensorflow', 'include', 'tensorflow', 'core', 'common_runtime', 'next_pluggable_device', 'c'); // an older install lacks it
+  if (fs.existsSync(path.join(root, 'tensorflow', 'libtensorflow_framework.so.2')) && fs.existsSync(latest)) return;
   const scratch = fs.mkdtempSync(path.join(os.tmpdir(), 'vispruner-native-'));
   try {
     const pip = ['-m', 'pip', 'download', '--quiet', '--no-deps', '--only-binary=:all:', '-d', scratch, `tensorflow-cpu==${TENSORFLOW}`];
@@ -101,10 +103,17 @@ function compileBinding(root: string): void {
       fs.writeFileSync(target, patched(file, fs.readFileSync(path.join(tfjsNode, 'binding', file), 'utf8')));
       return target;
     });
+    const kernels = path.join(__dirname, 'kernels');
+    sources.push(
+      ...fs
+        .readdirSync(kernels)
+        .filter((name) => name.endsWith('.cc'))
+        .map((name) => path.join(kernels, name)),
+    );
     const includes = [nodeHeaders(), tfjsNode, path.join(tfjsNode, 'binding'), path.join(tensorflow, 'include')].map((folder) => `-I${folder}`);
     const libraries = [`-L${tensorflow}`, '-l:libtensorflow_cc.so.2', '-l:libtensorflow_framework.so.2', `-Wl,-rpath,${tensorflow}`];
     const output = path.join(scratch, 'tfjs_binding.node');
-    const args = ['-O2', '-shared', '-fPIC', '-std=c++17', '-DNAPI_VERSION=8', ...includes, ...sources, '-o', output, ...libraries];
+    const args = ['-O3', '-shared', '-fPIC', '-std=c++17', '-pthread', '-DNAPI_VERSION=8', ...includes, ...sources, '-o', output, ...libraries];
     run('Compile the binding', 'g++', args, 'Check that g++ is version 9 or later.', tfjsNode);
     fs.renameSync(output, library); // a process that has the older one loaded keeps it
   } finally {
