@@ -9,6 +9,7 @@
  */
 import * as tf from '@tensorflow/tfjs';
 import { choosePrecision, useBackend } from '../lib/index';
+import { BareOperations, bindingPatch, randomBytes, TYPES } from './bare_operations';
 import { machine } from './machine';
 import { table } from './statistics';
 
@@ -22,96 +23,6 @@ const SHAPES: readonly (readonly [number, number])[] = [
 const ROWS: readonly number[] = [1, 8, 128, 640];
 /** Milliseconds given to a case, and the least rounds of it. */
 const [TIME, LEAST] = [2000, 3];
-const TYPES = { bfloat16: 14, float16: 19 } as const;
-
-interface Attribute {
-  readonly name: string;
-  readonly type: number;
-  readonly value: boolean | number | string | readonly string[];
-}
-
-/** The operations themselves, without this package. */
-interface Bare {
-  readonly binding: {
-    readonly VISPRUNER_PATCH?: number;
-    readonly TF_ATTR_TYPE: number;
-    readonly TF_ATTR_BOOL: number;
-    readonly TF_ATTR_INT: number;
-    readonly TF_ATTR_FLOAT: number;
-    readonly TF_ATTR_STRING: number;
-    createTensor(shape: readonly number[], dtype: number, values: Uint8Array): number;
-    deleteTensor(id: number): void;
-    executeOp(name: string, attributes: readonly Attribute[], inputs: readonly number[], outputs: number): { readonly id: number }[];
-  };
-  getInputTensorIds(tensors: readonly tf.Tensor[]): number[];
-}
-
-class BareOperations {
-  private readonly backend = tf.findBackend('tensorflow') as unknown as Bare;
-
-  constructor(readonly oneRow: boolean) {}
-
-  weight(bytes: Uint8Array, shape: readonly [number, number], type: number): number {
-    const { binding } = this.backend;
-    const raw = binding.createTensor([...shape, 2], 4, bytes);
-    const id = this.run('Bitcast', [this.type('T', 4), this.type('type', type)], [raw]);
-    binding.deleteTensor(raw);
-    return id;
-  }
-
-  cast(id: number, from: number, to: number): number {
-    return this.run('Cast', [this.type('SrcT', from), this.type('DstT', to), this.flag('Truncate', false)], [id]);
-  }
-
-  idOf(tensor: tf.Tensor): number {
-    return this.backend.getInputTensorIds([tensor])[0] as number;
-  }
-
-  /** rows x W^T with W [out, in], in the way that is fastest for so many rows. */
-  product(rows: number, type: number, x: number, weight: number, zeros: number): number {
-    const transposed = [this.type('T', type), this.flag('transpose_a', false), this.flag('transpose_b', true)];
-    if (rows === 1 && type === 14 && this.oneRow) {
-      const { TF_ATTR_INT, TF_ATTR_FLOAT, TF_ATTR_STRING } = this.backend.binding;
-      const more: Attribute[] = [
-        { name: 'num_args', type: TF_ATTR_INT, value: 1 },
-        { name: 'fused_ops', type: TF_ATTR_STRING, value: ['BiasAdd'] },
-        { name: 'epsilon', type: TF_ATTR_FLOAT, value: 0.0001 },
-        { name: 'leakyrelu_alpha', type: TF_ATTR_FLOAT, value: 0.2 },
-        { name: '_kernel', type: TF_ATTR_STRING, value: 'MklNameChangeOp' },
-      ];
-      return this.run('_MklNativeFusedMatMul', [...transposed, ...more], [x, weight, zeros]);
-    }
-    return this.run('MatMul', transposed, [x, weight]);
-  }
-
-  free(id: number): void {
-    this.backend.binding.deleteTensor(id);
-  }
-
-  private run(name: string, attributes: readonly Attribute[], inputs: readonly number[]): number {
-    return (this.backend.binding.executeOp(name, attributes, inputs, 1)[0] as { id: number }).id;
-  }
-
-  private type(name: string, value: number): Attribute {
-    return { name, type: this.backend.binding.TF_ATTR_TYPE, value };
-  }
-
-  private flag(name: string, value: boolean): Attribute {
-    return { name, type: this.backend.binding.TF_ATTR_BOOL, value };
-  }
-}
-
-/** Random bits of numbers between 2^-7 and 2 of either sign, in both types. */
-function randomBytes(count: number, dtype: keyof typeof TYPES): Uint8Array {
-  const [smallest, range] = dtype === 'bfloat16' ? [0x3c00, 0x0400] : [0x2000, 0x2000];
-  let state = 1;
-  const bits = Uint16Array.from({ length: count }, () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return ((state >>> 16) & 0x8000) | (smallest + ((state >>> 8) % range));
-  });
-  return new Uint8Array(bits.buffer);
-}
-
 /** Lowest milliseconds of each way, in turns. */
 function lowest(ways: readonly (() => void)[]): number[] {
   const best = ways.map(() => Number.POSITIVE_INFINITY);
@@ -126,12 +37,13 @@ function lowest(ways: readonly (() => void)[]): number[] {
   return best;
 }
 
-async function main(dtype: keyof typeof TYPES): Promise<void> {
+type Half = 'bfloat16' | 'float16';
+
+async function main(dtype: Half): Promise<void> {
   const backend = await useBackend('tensorflow');
-  const { factory, warnings } = await choosePrecision(dtype, backend, true);
-  const exact = await choosePrecision('float32', backend, true);
-  const patched = (tf.findBackend('tensorflow') as unknown as Bare).binding.VISPRUNER_PATCH !== undefined;
-  const bare = new BareOperations(patched && warnings.length === 0);
+  const { factory, warnings } = await choosePrecision(dtype, backend, dtype);
+  const exact = await choosePrecision('float32', backend, 'float32');
+  const bare = new BareOperations(bindingPatch() > 0 && warnings.length === 0);
   const rows: string[][] = [];
   for (const [inDim, outDim] of SHAPES) {
     const bytes = randomBytes(inDim * outDim, dtype);
@@ -172,7 +84,7 @@ async function main(dtype: keyof typeof TYPES): Promise<void> {
   console.log(`\n${table(['in x out', 'rows', 'here, ms', 'GFLOP/s', 'GB/s of weight', 'rate of bare', 'rate of float32'], rows)}`);
 }
 
-main((process.argv[2] as keyof typeof TYPES | undefined) ?? 'bfloat16').catch((error: unknown) => {
+main((process.argv[2] as Half | undefined) ?? 'bfloat16').catch((error: unknown) => {
   console.error(error);
   process.exitCode = 1;
 });

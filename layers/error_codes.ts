@@ -485,7 +485,7 @@ export const BACKEND_CODES = {
   },
   DTYPE_UNAVAILABLE: {
     cause: 'The backend in use can not compute with weights of that precision.',
-    remedy: 'Use the backend "tensorflow" or "cuda" for half precision, or dtype "auto" or "float32".',
+    remedy: 'Use the backend "tensorflow" or "cuda" for half precision (int8: with the compiled binding), or dtype "auto" or "float32".',
   },
   HALF_OVERFLOW: {
     cause: 'A weight has values that the half-precision type asked for can not hold (float16 ends at 65504).',

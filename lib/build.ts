@@ -35,7 +35,7 @@ export async function buildModel(config: unknown, options: BuildOptions = {}): P
   checkOptionNames(options, BUILD_OPTIONS, 'buildModel');
   const parsed = parseConfig(config, 'config');
   const backend = await useBackend(options.backend);
-  const { dtype, factory } = await choosePrecision(options.dtype, backend, false);
+  const { dtype, factory } = await choosePrecision(options.dtype, backend, 'float32');
   const source = seedSource(options.seed ?? 0, factory);
   const llava = new Llava(parsed, source.root);
   await source.fill({ progress: options.progress, signal: options.signal });

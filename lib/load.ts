@@ -60,7 +60,7 @@ export async function loadModel(where: string | ByteDirectory, options: LoadOpti
   const checkpoint = await openCheckpoint(directory, signal);
   try {
     const backend = await useBackend(options.backend);
-    const { dtype, factory, warnings } = await choosePrecision(options.dtype, backend, storedInHalf(checkpoint));
+    const { dtype, factory, warnings } = await choosePrecision(options.dtype, backend, storedDtype(checkpoint));
     const source = checkpointSource(checkpoint, factory);
     const llava = new Llava(config, source.root);
     await source.fill(options);
@@ -71,10 +71,14 @@ export async function loadModel(where: string | ByteDirectory, options: LoadOpti
   }
 }
 
-/** Whether most of a checkpoint is stored in 16 bits. */
-function storedInHalf(checkpoint: Checkpoint): boolean {
-  const half = checkpoint.names.map((name) => checkpoint.info(name)).filter(({ dtype }) => dtype === 'F16' || dtype === 'BF16');
-  return 2 * half.reduce((sum, { byteLength }) => sum + byteLength, 0) > checkpoint.totalBytes;
+/** What more than half of a checkpoint's bytes are stored in, if that is 16 bits wide; else float32. */
+function storedDtype(checkpoint: Checkpoint): 'float32' | 'bfloat16' | 'float16' {
+  const infos = checkpoint.names.map((name) => checkpoint.info(name));
+  const share = (type: string) =>
+    infos.filter(({ dtype }) => dtype === type).reduce((sum, { byteLength }) => sum + byteLength, 0) / checkpoint.totalBytes;
+  const [brain, half] = [share('BF16'), share('F16')];
+  if (brain + half <= 0.5) return 'float32';
+  return brain >= half ? 'bfloat16' : 'float16';
 }
 
 async function openWhere(where: string): Promise<ByteDirectory> {

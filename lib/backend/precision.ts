@@ -4,10 +4,10 @@ import type { BackendName } from './backends';
 import { float32Factory } from './matrices';
 
 /** What the matrices and embeddings of a model are held in. Norms, biases and all values between them are float32. */
-export type WeightDtype = 'float32' | 'bfloat16' | 'float16';
+export type WeightDtype = 'float32' | 'bfloat16' | 'float16' | 'int8';
 
-/** What may be asked for. `auto`: the fastest that loses nothing of how the checkpoint is stored, or little. */
-export const WEIGHT_DTYPES: readonly ('auto' | WeightDtype)[] = ['auto', 'float32', 'bfloat16', 'float16'];
+/** What may be asked for. `auto`: the fastest that loses nothing of how the checkpoint is stored, or little; never int8. */
+export const WEIGHT_DTYPES: readonly ('auto' | WeightDtype)[] = ['auto', 'float32', 'bfloat16', 'float16', 'int8'];
 
 export interface Precision {
   readonly dtype: WeightDtype;
@@ -18,13 +18,18 @@ export interface Precision {
 
 /**
  * How a model's weights are held on the backend in use. `auto` takes half precision where it is the faster one and where the weights are stored in half
- * precision: float16 on `cuda`, bfloat16 on `tensorflow` when the processor multiplies in it.
+ * precision: float16 on `cuda`; on `tensorflow` bfloat16 when the processor multiplies in it, else, with the compiled binding, what they are stored in,
+ * which is exact.
  *
  * @param asked default `auto`
- * @param storedHalf whether (most of) the checkpoint is stored in 16 bits
+ * @param stored what (most of) the checkpoint is stored in
  * @throws BackendError `UNKNOWN_PRECISION`, `DTYPE_UNAVAILABLE`
  */
-export async function choosePrecision(asked: 'auto' | WeightDtype | undefined, backend: BackendName, storedHalf: boolean): Promise<Precision> {
+export async function choosePrecision(
+  asked: 'auto' | WeightDtype | undefined,
+  backend: BackendName,
+  stored: 'float32' | 'bfloat16' | 'float16',
+): Promise<Precision> {
   const wanted = asked ?? 'auto';
   if (!WEIGHT_DTYPES.includes(wanted)) {
     throw new BackendError('UNKNOWN_PRECISION', `Unknown dtype "${String(wanted)}". Known: ${WEIGHT_DTYPES.join(', ')}.`);
@@ -38,7 +43,10 @@ export async function choosePrecision(asked: 'auto' | WeightDtype | undefined, b
       `dtype "${wanted}" is not possible on the backend "${backend}", which has float32 only. Use the backend "tensorflow" or "cuda" (vispruner doctor tells how), or dtype "auto".`,
     );
   }
-  const { fastHalf, halfFactory, halfWarnings } = await import('./native/half_node');
-  const dtype = wanted === 'auto' ? storedHalf && fastHalf(backend) : wanted;
-  return dtype ? { dtype, factory: halfFactory(dtype), warnings: halfWarnings(dtype) } : float32;
+  const { fastHalf, halfWarnings, reducedFactory, reducedHindrance } = await import('./native/half_node');
+  const dtype = wanted === 'auto' ? fastHalf(backend, stored) : wanted;
+  if (dtype === undefined) return float32;
+  const hindrance = reducedHindrance(dtype);
+  if (hindrance !== undefined) throw new BackendError('DTYPE_UNAVAILABLE', `${hindrance} Use dtype "auto" otherwise.`);
+  return { dtype, factory: reducedFactory(dtype), warnings: halfWarnings(dtype) };
 }

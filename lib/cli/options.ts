@@ -50,7 +50,7 @@ export function addModelOptions(command: Command): Command {
     .default('auto');
   const dtypes = new Option(
     '--dtype <name>',
-    'precision of the weights; auto is half precision where it is faster and the checkpoint is stored in it',
+    'precision of the weights; auto is half precision where it is faster and the checkpoint is stored in it; int8 decodes fastest, on tensorflow',
   )
     .choices(WEIGHT_DTYPES)
     .default('auto');

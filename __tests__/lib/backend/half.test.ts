@@ -1,24 +1,26 @@
 import * as tf from '@tensorflow/tfjs';
 import { Linear } from '../../../layers/linear';
 import { buildModel } from '../../../lib';
-import { halfFactory } from '../../../lib/backend/native/half_node';
+import { reducedFactory } from '../../../lib/backend/native/half_node';
 import { hasOneRowProduct, ONE_ROW_PRODUCT, type OneRowConditions, oneRowAttributes } from '../../../lib/backend/native/one_row_node';
 import { attribute, bindingVersion, deleteHandle, execute, fromBytes, handleOf, own, TYPE } from '../../../lib/backend/native/operations_node';
-import { bfloat16Hindrance } from '../../../lib/backend/native/processor_node';
+import { bfloat16Hindrance, multipliesIn } from '../../../lib/backend/native/processor_node';
 import { choosePrecision } from '../../../lib/backend/precision';
 import { Declarations } from '../../../weights/declarations';
-import type { Dtype } from '../../../weights/dtype';
+import { type Dtype, fromFloat32 } from '../../../weights/dtype';
 import type { StoredWeight } from '../../../weights/sources';
 import { describeNative, useNative, withoutNativeLeaks } from '../../support/native';
 
 const OPTIONS = { head: false, pause: () => Promise.resolve() };
 
-/** Both ways to multiply with each type, whichever is the fast one here. */
+/** All ways to multiply with each type, whichever is the fast one here. */
 const WAYS = [
-  ['bfloat16', true],
-  ['bfloat16', false],
-  ['float16', true],
-  ['float16', false],
+  ['bfloat16', 'multiplied'],
+  ['bfloat16', 'widened'],
+  ['bfloat16', 'fused'],
+  ['float16', 'multiplied'],
+  ['float16', 'widened'],
+  ['float16', 'fused'],
 ] as const;
 
 function stored(dtype: Dtype, shape: readonly number[], bytes: Uint8Array): StoredWeight {
@@ -35,27 +37,30 @@ const bytesOf = (values: Float32Array | Uint16Array) => new Uint8Array(values.bu
 /** The upper half of float32 is bfloat16, exactly for whole numbers below 256. */
 const upperHalves = (values: Float32Array) => Uint16Array.from(new Uint32Array(values.buffer), (bits) => bits >>> 16);
 
-describeNative('matrices in half precision', () => {
+async function largestDifference(a: tf.Tensor, b: tf.Tensor): Promise<number> {
+  expect(a.shape).toEqual(b.shape);
+  const [left, right] = [Float32Array.from(await a.data()), await b.data()];
+  return left.reduce((largest, value, i) => Math.max(largest, Math.abs(value - (right[i] as number))), 0);
+}
+
+describeNative('matrices in reduced precision', () => {
   beforeAll(useNative);
 
-  it.each(WAYS)(
-    '%s (multiplied: %s): products of 0, 1, 2, 8 and 9 rows are exact where the numbers are, and nothing is left behind',
-    async (dtype, multiplied) => {
-      await withoutNativeLeaks(async () => {
-        const weight = wholes(5, 16, 1);
-        const matrix = await halfFactory(dtype, multiplied).matrix('w', 16, 5, stored('F32', [5, 16], bytesOf(weight)), OPTIONS);
-        const exact = tf.tensor2d(weight, [5, 16]);
-        for (const rows of [0, 1, 2, 8, 9]) {
-          const x = tf.tensor2d(wholes(rows, 16, 2), [rows, 16]);
-          const [ours, expected] = [matrix.apply(x), tf.matMul<tf.Tensor2D>(x, exact, false, true)];
-          expect([ours.dtype, ours.shape, [...(await ours.data())]]).toEqual(['float32', [rows, 5], [...(await expected.data())]]);
-          tf.dispose([x, ours, expected]);
-        }
-        exact.dispose();
-        matrix.dispose();
-      });
-    },
-  );
+  it.each(WAYS)('%s (%s): products of 0, 1, 2, 8 and 9 rows are exact where the numbers are, and nothing is left behind', async (dtype, way) => {
+    await withoutNativeLeaks(async () => {
+      const weight = wholes(5, 16, 1);
+      const matrix = await reducedFactory(dtype, way).matrix('w', 16, 5, stored('F32', [5, 16], bytesOf(weight)), OPTIONS);
+      const exact = tf.tensor2d(weight, [5, 16]);
+      for (const rows of [0, 1, 2, 8, 9]) {
+        const x = tf.tensor2d(wholes(rows, 16, 2), [rows, 16]);
+        const [ours, expected] = [matrix.apply(x), tf.matMul<tf.Tensor2D>(x, exact, false, true)];
+        expect([ours.dtype, ours.shape, [...(await ours.data())]]).toEqual(['float32', [rows, 5], [...(await expected.data())]]);
+        tf.dispose([x, ours, expected]);
+      }
+      exact.dispose();
+      matrix.dispose();
+    });
+  });
 
   it('bfloat16 bytes are taken as they are, from any address', async () => {
     await withoutNativeLeaks(async () => {
@@ -66,7 +71,7 @@ describeNative('matrices in half precision', () => {
       for (const offset of [0, 1, 48, 64]) {
         const bytes = new Uint8Array(halves.length + offset).subarray(offset);
         bytes.set(halves);
-        const matrix = await halfFactory('bfloat16').matrix('w', 16, 5, stored('BF16', [5, 16], bytes), OPTIONS);
+        const matrix = await reducedFactory('bfloat16').matrix('w', 16, 5, stored('BF16', [5, 16], bytes), OPTIONS);
         const product = matrix.apply(x);
         expect([...(await product.data())]).toEqual([...(await expected.data())]);
         product.dispose();
@@ -78,7 +83,7 @@ describeNative('matrices in half precision', () => {
 
   it('float32 is rounded to nearest, ties to even, and float16 is told when a weight is too large for it', async () => {
     const held = async (value: number) => {
-      const matrix = await halfFactory('bfloat16').matrix('w', 1, 1, stored('F32', [1, 1], bytesOf(Float32Array.of(value))), OPTIONS);
+      const matrix = await reducedFactory('bfloat16').matrix('w', 1, 1, stored('F32', [1, 1], bytesOf(Float32Array.of(value))), OPTIONS);
       const product = tf.tidy(() => matrix.apply(tf.ones([1, 1])));
       const [result] = await product.data();
       product.dispose();
@@ -91,9 +96,9 @@ describeNative('matrices in half precision', () => {
       expect(await held(1 + 3 * 2 ** -8)).toBe(1 + 2 ** -6);
       expect(await held(1 + 2 ** -8 + 2 ** -20)).toBe(1 + 2 ** -7);
       const large = stored('F32', [1, 2], bytesOf(Float32Array.of(1, 70000)));
-      await expect(async () => halfFactory('float16').matrix('w', 2, 1, large, OPTIONS)).rejects.toMatchObject({ code: 'HALF_OVERFLOW' });
+      await expect(async () => reducedFactory('float16').matrix('w', 2, 1, large, OPTIONS)).rejects.toMatchObject({ code: 'HALF_OVERFLOW' });
       const brain = stored('BF16', [1, 2], bytesOf(upperHalves(Float32Array.of(1, 131072))));
-      await expect(async () => halfFactory('float16').matrix('w', 2, 1, brain, OPTIONS)).rejects.toMatchObject({ code: 'HALF_OVERFLOW' });
+      await expect(async () => reducedFactory('float16').matrix('w', 2, 1, brain, OPTIONS)).rejects.toMatchObject({ code: 'HALF_OVERFLOW' });
     });
   });
 
@@ -101,14 +106,14 @@ describeNative('matrices in half precision', () => {
     await withoutNativeLeaks(async () => {
       const weight = stored('F32', [2048, 1024], new Uint8Array(2048 * 1024 * 4));
       const pause = () => Promise.reject(new Error('aborted'));
-      await expect(async () => halfFactory('bfloat16').matrix('w', 1024, 2048, weight, { head: false, pause })).rejects.toThrow('aborted');
+      await expect(async () => reducedFactory('bfloat16').matrix('w', 1024, 2048, weight, { head: false, pause })).rejects.toThrow('aborted');
     });
   });
 
-  it.each(WAYS)('%s (multiplied: %s): an embedding is looked up and serves as the head from one copy', async (dtype, multiplied) => {
+  it.each(WAYS)('%s (%s): an embedding is looked up and serves as the head from one copy', async (dtype, way) => {
     await withoutNativeLeaks(async () => {
       const table = wholes(9, 16, 5);
-      const embedding = await halfFactory(dtype, multiplied).embedding('w', 9, 16, stored('F32', [9, 16], bytesOf(table)), {
+      const embedding = await reducedFactory(dtype, way).embedding('w', 9, 16, stored('F32', [9, 16], bytesOf(table)), {
         ...OPTIONS,
         head: true,
       });
@@ -124,37 +129,40 @@ describeNative('matrices in half precision', () => {
     });
   });
 
-  it.each([true, false])('gradients reach what lies before a frozen matrix, and adapters beside it (LoRA); multiplied: %s', async (multiplied) => {
-    await withoutNativeLeaks(async () => {
-      const weight = wholes(5, 16, 7);
-      const matrix = await halfFactory('bfloat16', multiplied).matrix('w', 16, 5, stored('F32', [5, 16], bytesOf(weight)), OPTIONS);
-      const exact = tf.tensor2d(weight, [5, 16]);
-      const variable = (rows: number, columns: number, seed: number) =>
-        tf.tidy(() => tf.variable(tf.tensor2d(wholes(rows, columns, seed), [rows, columns])));
-      const [first, down, up] = [variable(16, 16, 11), variable(16, 2, 8), variable(2, 5, 9)] as const;
-      const x = tf.tensor2d(wholes(3, 16, 10), [3, 16]);
-      const loss = (frozen: (rows: tf.Tensor2D) => tf.Tensor2D) => () => {
-        const rows = tf.div<tf.Tensor2D>(tf.matMul(x, first), 8);
-        return tf.sum<tf.Scalar>(tf.tanh(tf.div(tf.add(frozen(rows), tf.matMul(tf.matMul(rows, down), up)), 16)));
-      };
-      const ours = tf.variableGrads(loss((rows) => matrix.apply(rows)));
-      const expected = tf.variableGrads(loss((rows) => tf.matMul(rows, exact, false, true)));
-      expect(Object.keys(ours.grads)).toHaveLength(3);
-      for (const [name, gradient] of Object.entries(ours.grads)) {
-        const [actual, wanted] = [await gradient.data(), await (expected.grads[name] as tf.Tensor).data()];
-        const largest = Math.max(...wanted.map(Math.abs));
-        // dy and the product are rounded once each, by 2^-9 of themselves at most; sums of 16 hide behind the largest of them
-        for (const [i, value] of actual.entries()) expect(Math.abs(value - (wanted[i] as number)) / largest).toBeLessThan(2 ** -6);
-      }
-      tf.dispose([ours.value, ours.grads, expected.value, expected.grads, exact, down, up, first, x]);
-      matrix.dispose();
-    });
-  });
+  it.each(['multiplied', 'widened', 'fused'] as const)(
+    'gradients reach what lies before a frozen matrix, and adapters beside it (LoRA); %s',
+    async (way) => {
+      await withoutNativeLeaks(async () => {
+        const weight = wholes(5, 16, 7);
+        const matrix = await reducedFactory('bfloat16', way).matrix('w', 16, 5, stored('F32', [5, 16], bytesOf(weight)), OPTIONS);
+        const exact = tf.tensor2d(weight, [5, 16]);
+        const variable = (rows: number, columns: number, seed: number) =>
+          tf.tidy(() => tf.variable(tf.tensor2d(wholes(rows, columns, seed), [rows, columns])));
+        const [first, down, up] = [variable(16, 16, 11), variable(16, 2, 8), variable(2, 5, 9)] as const;
+        const x = tf.tensor2d(wholes(3, 16, 10), [3, 16]);
+        const loss = (frozen: (rows: tf.Tensor2D) => tf.Tensor2D) => () => {
+          const rows = tf.div<tf.Tensor2D>(tf.matMul(x, first), 8);
+          return tf.sum<tf.Scalar>(tf.tanh(tf.div(tf.add(frozen(rows), tf.matMul(tf.matMul(rows, down), up)), 16)));
+        };
+        const ours = tf.variableGrads(loss((rows) => matrix.apply(rows)));
+        const expected = tf.variableGrads(loss((rows) => tf.matMul(rows, exact, false, true)));
+        expect(Object.keys(ours.grads)).toHaveLength(3);
+        for (const [name, gradient] of Object.entries(ours.grads)) {
+          const [actual, wanted] = [await gradient.data(), await (expected.grads[name] as tf.Tensor).data()];
+          const largest = Math.max(...wanted.map(Math.abs));
+          // dy and the product are rounded once each, by 2^-9 of themselves at most; sums of 16 hide behind the largest of them
+          for (const [i, value] of actual.entries()) expect(Math.abs(value - (wanted[i] as number)) / largest).toBeLessThan(2 ** -6);
+        }
+        tf.dispose([ours.value, ours.grads, expected.value, expected.grads, exact, down, up, first, x]);
+        matrix.dispose();
+      });
+    },
+  );
 
   it.each([8192, 8190])('a large weight [601, %d] is multiplied piece by piece, with the results and the gradient of one', async (inDim) => {
     await withoutNativeLeaks(async () => {
       const weight = wholes(601, inDim, 12);
-      const matrix = await halfFactory('bfloat16', false).matrix('w', inDim, 601, stored('F32', [601, inDim], bytesOf(weight)), OPTIONS);
+      const matrix = await reducedFactory('bfloat16', 'widened').matrix('w', inDim, 601, stored('F32', [601, inDim], bytesOf(weight)), OPTIONS);
       const exact = tf.tensor2d(weight, [601, inDim]);
       for (const rows of [1, 3]) {
         const x = tf.tensor2d(wholes(rows, inDim, 13), [rows, inDim]);
@@ -167,7 +175,7 @@ describeNative('matrices in half precision', () => {
         expect([...(await dx.data())]).toEqual([...(await wanted.data())]);
         tf.dispose([x, ours, expected, dx, wanted]);
       }
-      const looked = await halfFactory('bfloat16', false).embedding('e', 601, inDim, stored('F32', [601, inDim], bytesOf(weight)), OPTIONS);
+      const looked = await reducedFactory('bfloat16', 'widened').embedding('e', 601, inDim, stored('F32', [601, inDim], bytesOf(weight)), OPTIONS);
       const found = looked.lookup(Int32Array.of(600, 0));
       expect([...(await found.data())]).toEqual([...weight.slice(600 * inDim), ...weight.slice(0, inDim)]);
       tf.dispose([exact, found]);
@@ -176,11 +184,79 @@ describeNative('matrices in half precision', () => {
     });
   });
 
+  it('int8 is within half a step of each row from every stored type; lookups, products of 0 to 13 rows and gradients use the same numbers', async () => {
+    await withoutNativeLeaks(async () => {
+      const [rows, columns] = [7, 37];
+      // eighths up to 15.875 times a power of two by row: exact in every stored type
+      const values = Float32Array.from({ length: rows * columns }, (_, i) => {
+        const scale = 2 ** ((Math.floor(i / columns) % 5) - 2);
+        return (scale * (((i * 37 + i * i) % 255) - 127)) / 8;
+      });
+      values.fill(0, 6 * columns); // a row of zeros stays one
+      const float16 = fromFloat32('F16', values);
+      const forms = [
+        stored('F32', [rows, columns], bytesOf(values)),
+        stored('BF16', [rows, columns], bytesOf(upperHalves(values))),
+        stored('F16', [rows, columns], float16.bytes),
+        stored('F64', [rows, columns], new Uint8Array(Float64Array.from(values).buffer)),
+      ];
+      for (const form of forms) {
+        const matrix = await reducedFactory('int8').matrix('w', columns, rows, form, OPTIONS);
+        const table = await reducedFactory('int8').embedding('w', rows, columns, form, OPTIONS);
+        const found = table.lookup(Int32Array.from({ length: rows }, (_, i) => i));
+        const held = await found.data();
+        for (let row = 0; row < rows; row++) {
+          const exact = values.subarray(row * columns, (row + 1) * columns);
+          const step = Math.max(...exact.map(Math.abs)) / 127;
+          for (const [i, value] of exact.entries()) expect(Math.abs((held[row * columns + i] as number) - value)).toBeLessThanOrEqual(0.5001 * step);
+        }
+        for (const count of [0, 1, 2, 5, 13]) {
+          const x = tf.tensor2d(wholes(count, columns, 2), [count, columns]);
+          const [ours, expected] = [matrix.apply(x), tf.matMul<tf.Tensor2D>(x, found, false, true)];
+          expect(await largestDifference(ours, expected)).toBeLessThan(1e-3); // of sums up to 2,000
+          if (count > 0) {
+            const [dx, wanted] = [
+              tf.grad((r) => tf.sum(tf.mul(matrix.apply(r as tf.Tensor2D), expected)))(x),
+              tf.grad((r) => tf.sum(tf.mul(tf.matMul(r as tf.Tensor2D, found, false, true), expected)))(x),
+            ];
+            expect(await largestDifference(dx, wanted)).toBeLessThan(0.1); // of sums up to 200,000
+            tf.dispose([dx, wanted]);
+          }
+          tf.dispose([x, ours, expected]);
+        }
+        found.dispose();
+        table.dispose();
+        matrix.dispose();
+      }
+    });
+  });
+
+  it('a weight that is not finite makes what its row gives NaN in int8, not a number that looks right', async () => {
+    await withoutNativeLeaks(async () => {
+      const weight = stored('F32', [2, 2], bytesOf(Float32Array.of(1, Number.POSITIVE_INFINITY, 1, 1)));
+      const matrix = await reducedFactory('int8').matrix('w', 2, 2, weight, OPTIONS);
+      const x = tf.ones<tf.Rank.R2>([1, 2]);
+      const product = matrix.apply(x);
+      const [first, second] = await product.data();
+      expect(first).toBeNaN();
+      expect(second).toBeCloseTo(2, 5);
+      tf.dispose([x, product]);
+      matrix.dispose();
+    });
+  });
+
+  it('auto holds weights as they are stored, in 16 bits, where that loses nothing and is fast', async () => {
+    for (const type of ['bfloat16', 'float16'] as const) {
+      const { dtype, warnings } = await choosePrecision('auto', 'tensorflow', type);
+      expect([dtype, warnings]).toEqual([multipliesIn('bfloat16') ? 'bfloat16' : type, []]);
+    }
+  });
+
   it('a linear layer keeps its bias in float32', async () => {
     await withoutNativeLeaks(async () => {
       const declarations = new Declarations();
       const linear = new Linear(declarations.root, 2, 1, { bias: true });
-      const factory = halfFactory('bfloat16');
+      const factory = reducedFactory('bfloat16');
       declarations.put('matrix', 'weight', await factory.matrix('weight', 2, 1, stored('F32', [1, 2], bytesOf(Float32Array.of(1, 2))), OPTIONS));
       declarations.put('tensor', 'bias', factory.tensor('bias', [1], stored('F32', [1], bytesOf(Float32Array.of(1 + 2 ** -20)))));
       const x = tf.tensor2d([1, 1], [1, 2]);
@@ -193,7 +269,7 @@ describeNative('matrices in half precision', () => {
 
   it('what TensorFlow refuses is an error that leaves no handle', async () => {
     await withoutNativeLeaks(async () => {
-      const factory = halfFactory('bfloat16');
+      const factory = reducedFactory('bfloat16');
       const matrix = await factory.matrix('w', 16, 5, stored('F32', [5, 16], bytesOf(wholes(5, 16, 1))), OPTIONS);
       const x = tf.zeros<tf.Rank.R2>([2, 15]);
       expect(() => matrix.apply(x)).toThrow();
@@ -252,7 +328,7 @@ describeNative('matrices in half precision', () => {
   });
 
   it('auto stays in float32 for weights that are stored so', async () => {
-    expect((await choosePrecision('auto', 'tensorflow', false)).dtype).toBe('float32');
+    expect((await choosePrecision('auto', 'tensorflow', 'float32')).dtype).toBe('float32');
   });
 
   it('a weight that was deleted twice, or used after it, is an error of JavaScript', () => {
@@ -266,11 +342,12 @@ describeNative('matrices in half precision', () => {
 
 describe('where half precision is possible', () => {
   it('is refused on backends that have none, whose auto is float32; unknown names are refused everywhere', async () => {
-    await expect(choosePrecision('bfloat16', 'wasm', true)).rejects.toMatchObject({ code: 'DTYPE_UNAVAILABLE' });
-    await expect(choosePrecision('float16', 'webgpu', true)).rejects.toMatchObject({ code: 'DTYPE_UNAVAILABLE' });
-    await expect(choosePrecision('half' as 'auto', 'wasm', true)).rejects.toMatchObject({ code: 'UNKNOWN_PRECISION' });
-    expect((await choosePrecision('auto', 'wasm', true)).dtype).toBe('float32');
-    expect((await choosePrecision(undefined, 'cpu', true)).dtype).toBe('float32');
+    await expect(choosePrecision('bfloat16', 'wasm', 'bfloat16')).rejects.toMatchObject({ code: 'DTYPE_UNAVAILABLE' });
+    await expect(choosePrecision('float16', 'webgpu', 'bfloat16')).rejects.toMatchObject({ code: 'DTYPE_UNAVAILABLE' });
+    await expect(choosePrecision('int8', 'wasm', 'float32')).rejects.toMatchObject({ code: 'DTYPE_UNAVAILABLE' });
+    await expect(choosePrecision('half' as 'auto', 'wasm', 'bfloat16')).rejects.toMatchObject({ code: 'UNKNOWN_PRECISION' });
+    expect((await choosePrecision('auto', 'wasm', 'bfloat16')).dtype).toBe('float32');
+    expect((await choosePrecision(undefined, 'cpu', 'bfloat16')).dtype).toBe('float32');
   });
 
   it('calls the product of one row, which ends the process where it is missing, only where all that it needs is there', () => {

@@ -6,54 +6,76 @@ import { bytesOf, fromFloat32, toFloat32 } from '../../../weights/dtype';
 import type { Pause } from '../../../weights/pacer';
 import type { MakeOptions, StoredWeight, TensorFactory } from '../../../weights/sources';
 import { float32Factory } from '../matrices';
-import { type HalfDtype, type HalfWeight, halfWeight } from './half_weight_node';
+import {
+  fastestWay,
+  type HalfDtype,
+  halfWeight,
+  hasProducts,
+  int8Weight,
+  type ProductWay,
+  type ReducedDtype,
+  type ReducedWeight,
+} from './half_weight_node';
 import { bfloat16Hindrance, cpuHasBfloat16, multipliesIn } from './processor_node';
 
 /** Values rounded between two pauses: about 20 ms. */
 const STEP = 2 ** 20;
 
 /**
- * Matrices and embeddings in half precision on the backends `tensorflow` and `cuda`; norms, biases and all that is computed stay float32.
+ * Matrices and embeddings in reduced precision on the backends `tensorflow` and `cuda`; norms, biases and all that is computed stay float32.
  * Weights lie as the checkpoint has them, [out, in], and go to the backend as they are when they are stored in that type; others are rounded to
- * nearest, ties to even, a piece at a time.
+ * nearest, ties to even, a piece at a time. In int8 each row has a scale of its own.
  *
- * @param multiplied whether products are taken in half precision, or in float32 with pieces of the weight widened; default: what is fast here
+ * @param way how products are taken; default: the fastest here. int8 has one way.
  */
-export function halfFactory(dtype: HalfDtype, multiplied: boolean = multipliesIn(dtype)): TensorFactory {
-  const make = async (weight: StoredWeight, shape: readonly [number, number], pause: Pause) =>
-    halfWeight(dtype, await halfBytes(weight, dtype, pause), shape, multiplied);
+export function reducedFactory(dtype: ReducedDtype, way: ProductWay = fastestWay(dtype)): TensorFactory {
+  const make = async (weight: StoredWeight, shape: readonly [number, number], pause: Pause) => {
+    if (dtype !== 'int8') return halfWeight(dtype, await halfBytes(weight, dtype, pause), shape, way);
+    if (weight.dtype === 'BF16') return int8Weight('bfloat16', weight.bytes, shape);
+    if (weight.dtype === 'F16') return int8Weight('float16', weight.bytes, shape);
+    return int8Weight('float32', await float32Bytes(weight, pause), shape);
+  };
   return {
     ...float32Factory(),
     async matrix(name: string, inDim: number, outDim: number, weight: StoredWeight, { pause }: MakeOptions): Promise<Matrix> {
-      return new HalfMatrix(name, inDim, outDim, await make(weight, [outDim, inDim], pause));
+      return new ReducedMatrix(name, inDim, outDim, await make(weight, [outDim, inDim], pause));
     },
     async embedding(name: string, rows: number, dim: number, weight: StoredWeight, { pause }: MakeOptions): Promise<Embedding> {
-      return new HalfEmbedding(name, rows, dim, await make(weight, [rows, dim], pause));
+      return new ReducedEmbedding(name, rows, dim, await make(weight, [rows, dim], pause));
     },
   };
 }
 
-/** The half precision that is faster than float32 here, if there is one. */
-export function fastHalf(backend: 'tensorflow' | 'cuda'): HalfDtype | undefined {
+/** What `auto` holds weights in, by what they are stored in: undefined where that is float32. */
+export function fastHalf(backend: 'tensorflow' | 'cuda', stored: 'float32' | HalfDtype): HalfDtype | undefined {
+  if (stored === 'float32') return undefined;
   if (backend === 'cuda') return 'float16';
-  return multipliesIn('bfloat16') ? 'bfloat16' : undefined;
+  if (multipliesIn('bfloat16')) return 'bfloat16';
+  return hasProducts() ? stored : undefined;
+}
+
+/** Why a precision can't be had with this binding, if it can't. */
+export function reducedHindrance(dtype: ReducedDtype): string | undefined {
+  if (dtype !== 'int8' || hasProducts()) return undefined;
+  return 'dtype "int8" needs the binding that "npm run native" compiles, on the processor: TensorFlow itself has no fast product with int8 weights.';
 }
 
 /** Why half precision is slower than float32 here, if it is. */
-export function halfWarnings(dtype: HalfDtype): string[] {
-  if (multipliesIn(dtype)) return [];
+export function halfWarnings(dtype: ReducedDtype): string[] {
+  if (dtype === 'int8' || fastestWay(dtype) !== 'widened') return [];
   const slow = `dtype "${dtype}" takes half of the memory of "float32" here, but is slower:`;
-  if (dtype === 'float16') return [`${slow} the processor does not multiply in float16.`];
-  if (!cpuHasBfloat16()) return [`${slow} the processor does not multiply in bfloat16 (avx512_bf16, amx_bf16).`];
+  const mend = 'The binding that "npm run native" compiles has products for it.';
+  if (dtype === 'float16') return [`${slow} the processor does not multiply in float16. ${mend}`];
+  if (!cpuHasBfloat16()) return [`${slow} the processor does not multiply in bfloat16 (avx512_bf16, amx_bf16). ${mend}`];
   return [`${slow} ${bfloat16Hindrance(process.env)} keeps TensorFlow from the instructions that the processor has. Unset it.`];
 }
 
-class HalfMatrix implements Matrix {
+class ReducedMatrix implements Matrix {
   constructor(
     readonly name: string,
     readonly inDim: number,
     readonly outDim: number,
-    private readonly weight: HalfWeight,
+    private readonly weight: ReducedWeight,
   ) {}
 
   apply(rows: tf.Tensor2D): tf.Tensor2D {
@@ -66,12 +88,12 @@ class HalfMatrix implements Matrix {
 }
 
 /** One copy serves both uses: its rows are what is looked up, and its products with them are the head. */
-class HalfEmbedding implements Embedding {
+class ReducedEmbedding implements Embedding {
   constructor(
     readonly name: string,
     readonly rows: number,
     readonly dim: number,
-    private readonly weight: HalfWeight,
+    private readonly weight: ReducedWeight,
   ) {}
 
   lookup(ids: Int32Array): tf.Tensor2D {
@@ -102,6 +124,19 @@ async function halfBytes({ name, dtype: stored, bytes }: StoredWeight, dtype: Ha
       );
     }
     result.set(piece.bytes, start * 2);
+    await pause();
+  }
+  return result;
+}
+
+/** The bytes of a weight in float32; its own where it is stored so. */
+async function float32Bytes({ name, dtype: stored, bytes }: StoredWeight, pause: Pause): Promise<Uint8Array> {
+  if (stored === 'F32') return bytes;
+  const size = bytesOf(stored);
+  const result = allocate(name, (bytes.length / size) * 4);
+  for (let start = 0; start * size < bytes.length; start += STEP) {
+    const { buffer, byteOffset, byteLength } = toFloat32(stored, bytes.subarray(start * size, (start + STEP) * size));
+    result.set(new Uint8Array(buffer, byteOffset, byteLength), start * 4);
     await pause();
   }
   return result;

@@ -1,9 +1,43 @@
 import * as tf from '@tensorflow/tfjs';
 import { hasOneRowProduct, ONE_ROW_PRODUCT, oneRowAttributes } from './one_row_node';
-import { type Attribute, attribute, bindingVersion, deleteHandle, execute, fromBytes, handleOf, own, TYPE } from './operations_node';
+import {
+  type Attribute,
+  attribute,
+  bindingVersion,
+  deleteHandle,
+  execute,
+  executeAll,
+  fromBytes,
+  type Handle,
+  handleOf,
+  own,
+  TYPE,
+} from './operations_node';
 import { multipliesIn, nativeDevice } from './processor_node';
 
 export type HalfDtype = 'bfloat16' | 'float16';
+/** What takes less memory than float32. */
+export type ReducedDtype = HalfDtype | 'int8';
+
+/**
+ * How a product is taken: `multiplied`, in the weight's own type, where the processor has instructions for it; `widened`, in float32 with pieces of the
+ * weight that are widened for the moment; `fused`, in float32 by our own operation, which widens in registers (`kernels/products.cc`).
+ */
+export type ProductWay = 'multiplied' | 'fused' | 'widened';
+
+/** The first version of our additions to the binding that has operations of its own. */
+const FIRST_WITH_PRODUCTS = 2;
+
+/** Whether the binding has our own products. */
+export function hasProducts(): boolean {
+  return bindingVersion().patch >= FIRST_WITH_PRODUCTS && nativeDevice() === 'cpu';
+}
+
+/** The fastest way here. */
+export function fastestWay(dtype: ReducedDtype): ProductWay {
+  if (dtype !== 'int8' && multipliesIn(dtype)) return 'multiplied';
+  return hasProducts() ? 'fused' : 'widened';
+}
 
 /** Weights that are widened at once: their 8 MiB in float32 stay in the processor's cache until they are used. */
 const PIECE = 2 ** 21;
@@ -11,27 +45,28 @@ const PIECE = 2 ** 21;
 /** A row of that many weights, or of a multiple, begins where TensorFlow lets a part of a tensor share its memory (every 64 bytes). */
 const ALIGNED_ROW = 32;
 
-/** A weight [outDim, inDim] in half precision, as a checkpoint holds it. It is frozen: gradients flow to the rows only. */
-export abstract class HalfWeight {
+/** A weight [outDim, inDim] in reduced precision, laid out as a checkpoint has it. It is frozen: gradients flow to the rows only. */
+export abstract class ReducedWeight {
   private readonly gathering: readonly Attribute[];
   private readonly widening: readonly Attribute[];
 
   constructor(
-    protected readonly dtype: HalfDtype,
+    dtype: ReducedDtype,
     protected readonly weight: tf.Tensor2D,
   ) {
-    const half = TYPE[dtype];
+    const type = TYPE[dtype];
     this.gathering = [
-      attribute.type('Tparams', half),
+      attribute.type('Tparams', type),
       attribute.type('Tindices', TYPE.int32),
       attribute.type('Taxis', TYPE.int32),
       attribute.whole('batch_dims', 0),
     ];
-    this.widening = castAttributes(half, TYPE.float32);
+    this.widening = castAttributes(type, TYPE.float32);
   }
 
   /** rows [R, in] x W^T -> [R, out]; float32 in and out */
   apply(rows: tf.Tensor2D): tf.Tensor2D {
+    if (tf.engine().state.gradientDepth === 0) return this.forward(rows);
     const product = tf.customGrad((x) => ({
       value: this.forward(x as tf.Tensor2D),
       gradFunc: (dy: tf.Tensor) => this.backward(dy as tf.Tensor2D),
@@ -58,16 +93,16 @@ export abstract class HalfWeight {
   protected abstract backward(dy: tf.Tensor2D): tf.Tensor2D;
 
   /** In float32, as a tensor of tfjs's. */
-  protected widened(half: number): tf.Tensor2D {
-    return own(execute('Cast', this.widening, [half]));
+  protected widened(reduced: number): tf.Tensor2D {
+    return own(execute('Cast', this.widening, [reduced]));
   }
 
   /** The same, of a handle that is deleted. */
-  protected widenedOnce(half: number): tf.Tensor2D {
+  protected widenedOnce(reduced: number): tf.Tensor2D {
     try {
-      return this.widened(half);
+      return this.widened(reduced);
     } finally {
-      deleteHandle(half);
+      deleteHandle(reduced);
     }
   }
 }
@@ -76,7 +111,7 @@ export abstract class HalfWeight {
  * Products in half precision, where the processor multiplies in it: the rows are rounded, the product is summed in float32 and rounded, and widened.
  * W stays [outDim, inDim]: MatMul with transpose_b is the faster one in bfloat16, and the gradient is the same product without.
  */
-class MultipliedWeight extends HalfWeight {
+class MultipliedWeight extends ReducedWeight {
   private readonly narrowing: readonly Attribute[];
   private readonly transposed: readonly Attribute[];
   private readonly straight: readonly Attribute[];
@@ -125,7 +160,7 @@ class MultipliedWeight extends HalfWeight {
  * Products in float32 with pieces of the weight that are widened for the moment: where the processor does not multiply in half precision, and
  * TensorFlow's own products in it are 5 to 10 times slower and cut bits off in place of rounding (measured).
  */
-class WidenedWeight extends HalfWeight {
+class WidenedWeight extends ReducedWeight {
   /** [some of outDim, inDim] each, in the memory of the weight. */
   private readonly pieces: readonly tf.Tensor2D[];
 
@@ -170,17 +205,72 @@ class WidenedWeight extends HalfWeight {
 }
 
 /**
+ * Products by our own operation: float32 rows and sums, a weight that is widened in registers, read once for up to 12 rows. In int8 each row of the
+ * weight is a scale times whole numbers of -127 to 127.
+ */
+class FusedWeight extends ReducedWeight {
+  private readonly straight: readonly Attribute[];
+  private readonly transposed: readonly Attribute[];
+
+  constructor(
+    dtype: ReducedDtype,
+    weight: tf.Tensor2D,
+    /** [outDim] in int8, else [0] */
+    private readonly scale: tf.Tensor1D,
+  ) {
+    super(dtype, weight);
+    const type = attribute.type('T', TYPE[dtype]);
+    this.straight = [type, attribute.flag('transposed', false)];
+    this.transposed = [type, attribute.flag('transposed', true)];
+  }
+
+  override lookup(ids: Int32Array): tf.Tensor2D {
+    if (this.scale.size === 0) return super.lookup(ids);
+    return tf.tidy(() => tf.mul(super.lookup(ids), tf.expandDims(tf.gather(this.scale, tf.tensor1d(ids, 'int32')), 1)));
+  }
+
+  override dispose(): void {
+    super.dispose();
+    this.scale.dispose();
+  }
+
+  protected override forward(x: tf.Tensor2D): tf.Tensor2D {
+    return this.product(x, this.straight);
+  }
+
+  protected override backward(dy: tf.Tensor2D): tf.Tensor2D {
+    return this.product(dy, this.transposed);
+  }
+
+  private product(x: tf.Tensor2D, attributes: readonly Attribute[]): tf.Tensor2D {
+    return own(execute('VisprunerProduct', attributes, [x, this.weight, this.scale].map(handleOf)));
+  }
+}
+
+/**
  * A weight from its bytes, which belong to it from then on.
- * @param multiplied whether products are taken in half precision; default: where the processor does so
+ * @param way default: the fastest here
  */
 export function halfWeight(
   dtype: HalfDtype,
   bytes: Uint8Array,
   shape: readonly [number, number],
-  multiplied: boolean = multipliesIn(dtype),
-): HalfWeight {
+  way: ProductWay = fastestWay(dtype),
+): ReducedWeight {
   const weight = fromBytes<tf.Tensor2D>(bytes, shape, TYPE[dtype]);
-  return multiplied ? new MultipliedWeight(dtype, weight) : new WidenedWeight(dtype, weight);
+  if (way === 'fused') return new FusedWeight(dtype, weight, tf.zeros([0]));
+  return way === 'multiplied' ? new MultipliedWeight(dtype, weight) : new WidenedWeight(dtype, weight);
+}
+
+/** A weight in int8 from its bytes in a floating-point type: each row is scaled so that its largest magnitude is 127, and rounded to nearest. */
+export function int8Weight(stored: 'float32' | HalfDtype, bytes: Uint8Array, shape: readonly [number, number]): ReducedWeight {
+  const exact = fromBytes<tf.Tensor2D>(bytes, shape, TYPE[stored]);
+  try {
+    const [weight, scale] = executeAll('VisprunerQuantize', [attribute.type('T', TYPE[stored])], [handleOf(exact)], 2) as [Handle, Handle];
+    return new FusedWeight('int8', own(weight), own(scale));
+  } finally {
+    exact.dispose();
+  }
 }
 
 function castAttributes(from: number, to: number): Attribute[] {

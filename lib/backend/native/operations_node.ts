@@ -3,7 +3,7 @@ import * as tf from '@tensorflow/tfjs';
 // TensorFlow's operations by name, on handles: what tfjs's own backend uses underneath, and the only way to types that tfjs does not have.
 
 /** TensorFlow's numbers of the element types that are used here (tensorflow/core/framework/types.proto). */
-export const TYPE = { float32: 1, int32: 3, uint8: 4, bfloat16: 14, float16: 19 } as const;
+export const TYPE = { float32: 1, int32: 3, uint8: 4, int8: 6, bfloat16: 14, float16: 19 } as const;
 
 /** A tensor of TensorFlow's. It lives until it is deleted, or belongs to tfjs after `own`. */
 export interface Handle {
@@ -62,8 +62,13 @@ export const attribute = {
 
 /** Runs an operation with one output. The caller deletes it or hands it to `own`. @throws Error with TensorFlow's message */
 export function execute(name: string, attributes: readonly Attribute[], inputs: readonly number[]): Handle {
-  const [output] = backend().binding.executeOp(name, attributes, inputs, 1);
+  const [output] = executeAll(name, attributes, inputs, 1);
   return output as Handle;
+}
+
+/** The same with several outputs. */
+export function executeAll(name: string, attributes: readonly Attribute[], inputs: readonly number[], outputs: number): Handle[] {
+  return backend().binding.executeOp(name, attributes, inputs, outputs);
 }
 
 export function deleteHandle(id: number): void {
@@ -87,11 +92,11 @@ export function own<T extends tf.Tensor>({ id, shape, dtype }: Handle): T {
 }
 
 /**
- * Bytes as they lie in memory, as a tensor of a 16-bit type. TensorFlow may go on using the memory of `bytes` in place of a copy (it does so where
+ * Bytes as they lie in memory, as a tensor of a floating-point type. TensorFlow may go on using the memory of `bytes` in place of a copy (it does so where
  * their address is a multiple of 64): nobody may write to them any more.
  */
 export function fromBytes<T extends tf.Tensor>(bytes: Uint8Array, shape: readonly number[], type: number): T {
-  const raw = backend().binding.createTensor([...shape, 2], TYPE.uint8, bytes);
+  const raw = backend().binding.createTensor([...shape, type === TYPE.float32 ? 4 : 2], TYPE.uint8, bytes);
   try {
     return own(execute('Bitcast', [attribute.type('T', TYPE.uint8), attribute.type('type', type)], [raw]));
   } finally {
