@@ -58,7 +58,7 @@ function nodeHeaders(): string {
   return folder;
 }
 
-/** Extracts the library and the headers of the wheel into `<root>/tensorflow`. */
+/** Extracts the library and the headers of the wheel into `<root>/tensorflow`, which is there only when it is whole. */
 function fetchTensorflow(root: string): void {
   const latest = path.join(root, 'tensorflow', 'include', 'tensorflow', 'core', 'common_runtime', 'next_pluggable_device', 'c'); // an older install lacks it
   if (fs.existsSync(path.join(root, 'tensorflow', 'libtensorflow_framework.so.2')) && fs.existsSync(latest)) return;

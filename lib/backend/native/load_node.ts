@@ -1,7 +1,7 @@
 import * as fs from 'node:fs';
 import { createRequire } from 'node:module';
 import * as path from 'node:path';
-import * as util from 'node:util';
+import util from 'node:util';
 import * as tf from '@tensorflow/tfjs';
 import { BackendError } from '../../../layers/errors';
 
@@ -17,7 +17,7 @@ function nativeFolder(): string | undefined {
   return undefined;
 }
 
-/** tfjs-node 4.22 calls two functions of `util` that Node 23 removed. */
+/** tfjs-node 4.22 calls two functions of `util` that Node 23 removed. The module itself is mended: `import *` would hand out a copy. */
 function mendUtil(): void {
   const target = util as unknown as Record<string, unknown>;
   target.isNullOrUndefined ??= (value: unknown) => value === null || value === undefined;
