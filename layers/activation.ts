@@ -1,5 +1,6 @@
 import * as tf from '@tensorflow/tfjs';
 import { ConfigError } from './errors';
+import { fused } from './fused';
 
 /** An elementwise function: any shape in, the same shape out. */
 export type Activation = <T extends tf.Tensor>(x: T) => T;
@@ -37,6 +38,12 @@ function gated(slope: number): Activation {
     return { value, gradFunc };
   });
   return <T extends tf.Tensor>(x: T) => apply(x) as T;
+}
+
+/** The product of an activated gate and another tensor, as in a gated MLP. @throws ConfigError `UNKNOWN_ACTIVATION` */
+export function gatedProduct(name: string): <T extends tf.Tensor>(gate: T, up: T) => T {
+  const activate = activation(name);
+  return <T extends tf.Tensor>(gate: T, up: T) => (name === 'silu' && fused()?.swiglu(gate, up)) || tf.mul<T>(activate(gate), up);
 }
 
 /** Names that `activation` knows. */

@@ -1,4 +1,5 @@
 import * as tf from '@tensorflow/tfjs';
+import { fused } from './fused';
 import type { Segment } from './tap';
 
 /** How the width of queries, keys and values divides into heads; `heads` is a multiple of `keyValueHeads` (grouped-query attention). */
@@ -9,8 +10,8 @@ export interface HeadShape {
 }
 
 export interface AttendOptions {
-  /** Added to the scores: [queries, keys], 0 or a large negative number. */
-  readonly mask?: tf.Tensor2D;
+  /** Added to the scores: [queries, keys], 0 or a large negative number. Every query sees every key without one. */
+  readonly mask?: tf.Tensor2D | CausalMask;
   /** Sees [heads, queries, keys] of each sequence; borrowed. */
   readonly onProbabilities?: (probabilities: tf.Tensor3D) => void;
 }
@@ -28,6 +29,27 @@ export function causalMask(queries: number, keys: number): tf.Tensor2D {
   return tf.tensor2d(mask, [queries, keys]);
 }
 
+/** `causalMask` as a tensor that is made when it is first needed: not every backend needs one. */
+export class CausalMask {
+  private made: tf.Tensor2D | undefined;
+
+  constructor(
+    readonly queries: number,
+    readonly keys: number,
+  ) {}
+
+  /** [queries, keys]; the mask's own. */
+  get tensor(): tf.Tensor2D {
+    this.made ??= tf.keep(causalMask(this.queries, this.keys));
+    return this.made;
+  }
+
+  dispose(): void {
+    this.made?.dispose();
+    this.made = undefined;
+  }
+}
+
 /**
  * Scaled dot-product attention of one sequence.
  * Keys are never repeated for grouped queries: the queries that share a key-value head are stacked as rows.
@@ -36,6 +58,8 @@ export function causalMask(queries: number, keys: number): tf.Tensor2D {
  */
 export function attend(queries: tf.Tensor2D, keys: tf.Tensor2D, values: tf.Tensor2D, shape: HeadShape, options: AttendOptions = {}): tf.Tensor2D {
   return tf.tidy(() => {
+    const whole = attendFused(queries, keys, values, 1, shape, options);
+    if (whole) return whole;
     if (headwise()) return attendHeads(queries, cutHeads(keys, values, shape), shape, options);
     return attendBatched(queries, keys, values, 1, shape, options);
   });
@@ -57,12 +81,27 @@ export function attendSegments(
     const length = segments[0]?.length ?? 0;
     const packed =
       segments.every((segment, i) => segment.length === length && segment.start === i * length) && queries.shape[0] === length * segments.length;
+    const whole = packed && attendFused(queries, keys, values, segments.length, shape, options);
+    if (whole) return whole;
     if (packed && !headwise()) return attendBatched(queries, keys, values, segments.length, shape, options);
     const parts = segments.map(({ start, length: n }) =>
       attend(rowsOf(queries, start, n), rowsOf(keys, start, n), rowsOf(values, start, n), shape, options),
     );
     return parts.length === 1 ? (parts[0] as tf.Tensor2D) : tf.concat(parts, 0);
   });
+}
+
+/** All of it in one operation, where the backend has one and nothing asks for more. */
+function attendFused(
+  queries: tf.Tensor2D,
+  keys: tf.Tensor2D,
+  values: tf.Tensor2D,
+  batch: number,
+  shape: HeadShape,
+  { mask, onProbabilities }: AttendOptions,
+): tf.Tensor2D | undefined {
+  if (onProbabilities || mask instanceof tf.Tensor) return undefined;
+  return fused()?.attend(queries, keys, values, { ...shape, batch, causal: mask !== undefined });
 }
 
 /**
@@ -115,7 +154,7 @@ export function attendHeads(
   const queryLength = queries.shape[0];
   const maps: tf.Tensor3D[] = [];
   const output = tf.tidy(() => {
-    const mask = options.mask && grouped(options.mask, group);
+    const mask = options.mask && grouped(maskTensor(options.mask), group);
     const parts = byHead.map(({ keys, values }, head) =>
       tf.tidy(() => {
         const q = headRows(queries, head, group, headDim); // [Q * group, headDim]
@@ -156,7 +195,7 @@ function attendBatched(
   const k = tf.reshape(byHead(keys, keyLength, headDim), [batch * keyValueHeads, keyLength, headDim]) as tf.Tensor3D;
   const v = tf.reshape(byHead(values, keyLength, headDim), [batch * keyValueHeads, keyLength, headDim]) as tf.Tensor3D;
   const raw = tf.matMul(q, k, false, true); // [batch * keyValueHeads, Q * group, K]
-  const probabilities = tf.softmax(options.mask ? tf.add<tf.Tensor3D>(raw, grouped(options.mask, group)) : raw);
+  const probabilities = tf.softmax(options.mask ? tf.add<tf.Tensor3D>(raw, grouped(maskTensor(options.mask), group)) : raw);
   if (options.onProbabilities) {
     const maps = tf.reshape(probabilities, [batch, keyValueHeads, queryLength, group, keyLength]);
     for (let i = 0; i < batch; i++) {
@@ -175,6 +214,10 @@ function scores(q: tf.Tensor2D, k: tf.Tensor2D, headDim: number): tf.Tensor2D {
 
 function masked(raw: tf.Tensor2D, mask: tf.Tensor2D | undefined): tf.Tensor2D {
   return mask ? tf.add(raw, mask) : raw;
+}
+
+function maskTensor(mask: tf.Tensor2D | CausalMask): tf.Tensor2D {
+  return mask instanceof CausalMask ? mask.tensor : mask;
 }
 
 /** [Q, K] -> [Q * group, K]: each row once per query head of the group. */

@@ -1,6 +1,7 @@
 import * as tf from '@tensorflow/tfjs';
-import { type AttendOptions, attend, attendHeads, cutHeads, type HeadShape, headwise, type KeysAndValuesOfHead } from './attention';
+import { type AttendOptions, attend, attendHeads, CausalMask, cutHeads, type HeadShape, headwise, type KeysAndValuesOfHead } from './attention';
 import { StateError } from './errors';
+import { type CacheTensors, type FusedOperations, fused } from './fused';
 
 /** Keys and values of one sequence in one decoder block. Blocks of one sequence may differ in length when tokens were dropped between them. */
 export interface KeyValueCache {
@@ -177,8 +178,69 @@ export class HeadwiseKeyValueCache extends GrowingCache {
   }
 }
 
+/**
+ * Writes what comes into tensors that have room for more, where the backend can (`FusedOperations`), and attends without a map of scores.
+ * Forks share the tensors until one of them goes on. No gradient passes through it.
+ */
+export class InPlaceKeyValueCache extends GrowingCache {
+  private held: { readonly tensors: CacheTensors; holders: number } | undefined;
+
+  constructor(
+    shape: HeadShape,
+    private readonly operations: FusedOperations,
+  ) {
+    super(shape);
+  }
+
+  protected add(keys: tf.Tensor2D, values: tf.Tensor2D): void {
+    const tokens = this.length + keys.shape[0];
+    if (!this.held || this.held.holders > 1 || this.held.tensors.capacity < tokens) this.moveTo(tokens + Math.max(64, tokens >> 3));
+    this.operations.writeCache((this.held as NonNullable<typeof this.held>).tensors, keys, values, this.length);
+  }
+
+  protected attendTo(queries: tf.Tensor2D, options: AttendOptions = {}): tf.Tensor2D {
+    const { tensors } = this.held as NonNullable<typeof this.held>;
+    const causal = options.mask instanceof CausalMask || (!options.mask && queries.shape[0] === 1);
+    if (causal && !options.onProbabilities) return this.operations.attendCache(queries, tensors, this.length);
+    return tf.tidy(() => {
+      const { keys, values } = this.operations.readCache(tensors, this.shape, this.length);
+      return attend(queries, keys, values, this.shape, options);
+    });
+  }
+
+  protected cut(): void {} // later tokens are written over
+
+  protected copy(): InPlaceKeyValueCache {
+    const copy = new InPlaceKeyValueCache(this.shape, this.operations);
+    copy.held = this.held;
+    if (copy.held) copy.held.holders++;
+    return copy;
+  }
+
+  protected free(): void {
+    if (this.held && --this.held.holders === 0) tf.dispose([this.held.tensors.keys, this.held.tensors.values]);
+    this.held = undefined;
+  }
+
+  /** Takes what is held into tensors of its own, with room for `tokens`. */
+  private moveTo(tokens: number): void {
+    const tensors = this.operations.newCache(this.shape, tokens);
+    tf.keep(tensors.keys);
+    tf.keep(tensors.values);
+    if (this.held && this.length > 0) {
+      const { keys, values } = this.operations.readCache(this.held.tensors, this.shape, this.length);
+      this.operations.writeCache(tensors, keys, values, 0);
+      tf.dispose([keys, values]);
+    }
+    this.free();
+    this.held = { tensors, holders: 1 };
+  }
+}
+
 /** The cache that is fast on the backend in use. */
 export function newKeyValueCache(shape: HeadShape): KeyValueCache {
+  const operations = fused();
+  if (operations) return new InPlaceKeyValueCache(shape, operations);
   return headwise() ? new HeadwiseKeyValueCache(shape) : new ConcatKeyValueCache(shape);
 }
 

@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs';
-import { type Activation, activation } from './activation';
-import { attendSegments, attentionProbabilities, type HeadShape } from './attention';
+import { gatedProduct } from './activation';
+import { attendSegments, attentionProbabilities, type CausalMask, type HeadShape } from './attention';
 import { type KeyValueCache, newKeyValueCache } from './kv_cache';
 import { Linear } from './linear';
 import { RmsNorm } from './norm';
@@ -30,7 +30,7 @@ export interface BlockContext {
   readonly segments: readonly Segment[];
   readonly rotary: RotaryTable;
   /** Causal masks by segment, [queries, keys]; absent where one query sees everything. Without caches, one mask serves all segments. */
-  readonly masks: readonly (tf.Tensor2D | undefined)[];
+  readonly masks: readonly (tf.Tensor2D | CausalMask | undefined)[];
   /** Position id of each row. */
   readonly positions: Int32Array;
   readonly tap?: Tap;
@@ -118,7 +118,7 @@ export class LlamaBlock {
   private readonly gate: Linear;
   private readonly up: Linear;
   private readonly down: Linear;
-  private readonly activation: Activation;
+  private readonly gated: ReturnType<typeof gatedProduct>;
   private readonly path: string;
 
   constructor(parameters: Parameters, shape: LlamaShape, heads: HeadShape, rotary: Rotary) {
@@ -130,7 +130,7 @@ export class LlamaBlock {
     this.gate = new Linear(parameters.at('mlp').at('gate_proj'), width, inner, bias);
     this.up = new Linear(parameters.at('mlp').at('up_proj'), width, inner, bias);
     this.down = new Linear(parameters.at('mlp').at('down_proj'), inner, width, bias);
-    this.activation = activation(shape.hidden_act);
+    this.gated = gatedProduct(shape.hidden_act);
     this.path = parameters.path;
   }
 
@@ -156,7 +156,7 @@ export class LlamaBlock {
       tap?.(`${this.path}.self_attn`, attended);
       const between = tf.add<tf.Tensor2D>(rows, attended);
       const normed = this.postNorm.apply(between);
-      const mlp = this.down.apply(tf.mul(this.activation(this.gate.apply(normed)), this.up.apply(normed)));
+      const mlp = this.down.apply(this.gated(this.gate.apply(normed), this.up.apply(normed)));
       tap?.(`${this.path}.mlp`, mlp);
       const output = tf.add<tf.Tensor2D>(between, mlp);
       tap?.(this.path, output);

@@ -1,4 +1,5 @@
 import * as tf from '@tensorflow/tfjs';
+import { fused } from './fused';
 import type { Parameter, Parameters } from './parameters';
 
 /*
@@ -44,7 +45,7 @@ export class RmsNorm {
 
   /** x [rows, size] -> [rows, size] */
   apply(x: tf.Tensor2D): tf.Tensor2D {
-    return rmsNorm(this.epsilon)(x, this.weight.value) as tf.Tensor2D;
+    return fused()?.rmsNorm(x, this.weight.value, this.epsilon) ?? (rmsNorm(this.epsilon)(x, this.weight.value) as tf.Tensor2D);
   }
 }
 

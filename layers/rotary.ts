@@ -1,4 +1,5 @@
 import * as tf from '@tensorflow/tfjs';
+import { fused } from './fused';
 
 /** As `rope_parameters` in config.json (transformers 5); older files' `rope_theta` and `rope_scaling` are brought to this form by `lib/config`. */
 export type RopeParameters =
@@ -52,6 +53,8 @@ export class Rotary {
 
   /** x [R, heads * headDim] -> the same shape, each row turned by its position. The gradient is the turn back. */
   apply(x: tf.Tensor2D, table: RotaryTable): tf.Tensor2D {
+    const operations = fused();
+    if (operations) return operations.rotate(x, table);
     const turn = tf.customGrad((rows) => ({
       value: turned(rows as tf.Tensor2D, this.headDim, table.cos, table.sin),
       gradFunc: (dy: tf.Tensor) => turned(dy as tf.Tensor2D, this.headDim, table.cos, tf.neg(table.sin)),

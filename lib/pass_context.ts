@@ -1,5 +1,5 @@
 import * as tf from '@tensorflow/tfjs';
-import { causalMask } from '../layers/attention';
+import { CausalMask } from '../layers/attention';
 import type { KeyValueCache } from '../layers/kv_cache';
 import type { BlockContext, Llama, LlamaShape } from '../layers/llama';
 import type { RotaryTable } from '../layers/rotary';
@@ -61,7 +61,7 @@ export class SharedContext {
 
   private part({ start, length }: Segment): Part {
     const segments: Segment[] = [];
-    const masks: (tf.Tensor2D | undefined)[] = [];
+    const masks: (CausalMask | undefined)[] = [];
     const sequences: number[] = [];
     for (const [i, segment] of this.segments.entries()) {
       const from = Math.max(start, segment.start);
@@ -70,7 +70,7 @@ export class SharedContext {
       const queries = to - from;
       sequences.push(i);
       segments.push({ start: from - start, length: queries });
-      masks.push(queries === 1 ? undefined : causalMask(queries, (this.held[i] as number) + to - segment.start));
+      masks.push(queries === 1 ? undefined : new CausalMask(queries, (this.held[i] as number) + to - segment.start));
     }
     return { start, length, sequences, context: { segments, masks, positions: this.positions.slice(start, start + length) } };
   }

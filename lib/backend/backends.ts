@@ -1,5 +1,6 @@
 import * as tf from '@tensorflow/tfjs';
 import { BackendError } from '../../layers/errors';
+import type { WebgpuDevice } from './webgpu';
 
 /** `cuda` and `tensorflow` are tfjs-node's; `wasm` comes with a plain install; `cpu` is plain JavaScript, for tests. */
 export type BackendName = 'cuda' | 'tensorflow' | 'webgpu' | 'wasm' | 'cpu';
@@ -10,6 +11,8 @@ export interface BackendAttempt {
   readonly available: boolean;
   /** Why it is absent, and what to do about it. */
   readonly reason?: string;
+  /** The driver of a "GPU" that is the processor (webgpu): works when named, `auto` never takes it. */
+  readonly software?: string;
 }
 
 /** Fastest first. */
@@ -41,7 +44,7 @@ export async function useBackend(name: BackendName | 'auto' = 'auto'): Promise<B
   }
   const reasons: string[] = [];
   for (const backend of name === 'auto' ? automatic() : [name]) {
-    const attempt = await tryBackend(backend);
+    const attempt = await tryBackend(backend, { automatic: name === 'auto' });
     if (attempt.available) {
       engine()[CLAIM] = backend;
       return backend;
@@ -62,15 +65,17 @@ function automatic(): readonly BackendName[] {
   return active === 'wasm' || active === 'webgpu' ? [active] : BACKENDS.filter((one) => one !== 'cpu');
 }
 
-/** Makes a backend the active one of tfjs, if it works; does not claim it for the process. */
-export async function tryBackend(backend: BackendName): Promise<BackendAttempt> {
+/** Makes a backend the active one of tfjs, if it works; does not claim it for the process. `automatic`: not one that computes in software. */
+export async function tryBackend(backend: BackendName, { automatic = false }: { readonly automatic?: boolean } = {}): Promise<BackendAttempt> {
   try {
+    if (backend === 'webgpu') return await startWebgpu(automatic);
     const reason = await PREPARE[backend]();
     if (reason !== undefined) return { backend, available: false, reason };
     const registered = backend === 'cuda' ? 'tensorflow' : backend;
     // setBackend answers false on failure, and later operations would run on "cpu" without a word.
     if ((await tf.setBackend(registered)) !== true) return { backend, available: false, reason: 'it failed to initialise.' };
     await tf.ready();
+    if (registered === 'tensorflow') (await import('./native/fused_node')).registerNativeOperations();
     return { backend, available: true };
   } catch (error) {
     return { backend, available: false, reason: error instanceof Error ? error.message : String(error) };
@@ -78,16 +83,12 @@ export async function tryBackend(backend: BackendName): Promise<BackendAttempt> 
 }
 
 /** Loads what registers the backend; returns why it can't be used. */
-const PREPARE: Readonly<Record<BackendName, () => Promise<string | undefined>>> = {
+const PREPARE: Readonly<Record<Exclude<BackendName, 'webgpu'>, () => Promise<string | undefined>>> = {
   async cuda() {
     return (await nativeDevice()) === 'gpu' ? undefined : 'no tfjs-node-gpu with a CUDA device is installed here.';
   },
   async tensorflow() {
     return (await nativeDevice()) === undefined ? 'tfjs-node is not installed here; "npm run native" builds it.' : undefined;
-  },
-  async webgpu() {
-    if (typeof navigator === 'undefined' || !('gpu' in navigator)) return 'this platform has no WebGPU.';
-    return tf.findBackendFactory('webgpu') ? undefined : 'import "@tensorflow/tfjs-backend-webgpu" first.';
   },
   async wasm() {
     if (isNode) await (await import('./wasm_node')).prepareWasm();
@@ -100,6 +101,28 @@ const PREPARE: Readonly<Record<BackendName, () => Promise<string | undefined>>> 
     return undefined;
   },
 };
+
+/** A host that has started webgpu itself has chosen its adapter. */
+async function startWebgpu(automatic: boolean): Promise<BackendAttempt> {
+  const backend = 'webgpu';
+  const chosen = tf.getBackend() === backend;
+  const node = isNode && !chosen ? await import('./webgpu_node') : undefined;
+  try {
+    const missing = node?.provideWebgpu();
+    if (missing !== undefined) return { backend, available: false, reason: missing };
+    const { findWebgpu, tuneWebgpu } = await import('./webgpu');
+    const { reason, software }: WebgpuDevice = chosen ? {} : await findWebgpu();
+    if (reason !== undefined) return { backend, available: false, reason };
+    if (automatic && software !== undefined)
+      return { backend, available: false, reason: `${software} computes on the processor; name the backend to use it.`, software };
+    if ((await tf.setBackend(backend)) !== true) return { backend, available: false, reason: 'it failed to initialise.' };
+    await tf.ready();
+    tuneWebgpu();
+    return { backend, available: true, software };
+  } finally {
+    node?.withdrawWebgpu();
+  }
+}
 
 async function nativeDevice(): Promise<'cpu' | 'gpu' | undefined> {
   if (!isNode) return undefined;

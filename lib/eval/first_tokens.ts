@@ -6,6 +6,7 @@ import type { Segment } from '../../layers/tap';
 import type { EncodedImage } from '../encoded';
 import type { Llava, Prefilled } from '../llava';
 import type { Pacer } from '../pacer';
+import { disposeTable } from '../pass_context';
 import type { Pruner } from '../prune/types';
 import type { Sequence } from '../sequence';
 
@@ -129,7 +130,8 @@ function blockMask(segments: readonly Segment[], rows: number, held: number): tf
 }
 
 function disposeContext(context: BlockContext | undefined): void {
-  tf.dispose([...(context?.masks ?? []), context?.rotary.cos, context?.rotary.sin].filter((value) => value !== undefined));
+  for (const mask of context?.masks ?? []) mask?.dispose();
+  disposeTable(context?.rotary);
 }
 
 /** Frees `states`. */

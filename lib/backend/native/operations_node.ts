@@ -28,7 +28,7 @@ interface Binding {
   readonly TF_ATTR_FLOAT: number;
   readonly TF_ATTR_BOOL: number;
   readonly TF_ATTR_TYPE: number;
-  createTensor(shape: readonly number[], dtype: number, values: Uint8Array): number;
+  createTensor(shape: readonly number[], dtype: number, values: Uint8Array | Int32Array): number;
   deleteTensor(id: number): void;
   executeOp(name: string, attributes: readonly Attribute[], inputs: readonly number[], outputs: number): Handle[];
 }
@@ -73,6 +73,11 @@ export function executeAll(name: string, attributes: readonly Attribute[], input
 
 export function deleteHandle(id: number): void {
   backend().binding.deleteTensor(id);
+}
+
+/** The handle of an int32 scalar; the caller deletes it. */
+export function wholeNumber(value: number): number {
+  return backend().binding.createTensor([], TYPE.int32, Int32Array.of(value));
 }
 
 /** The handle of a tensor of tfjs's, which stays its owner. Values that tfjs has not written yet are written now. */

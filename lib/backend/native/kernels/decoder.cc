@@ -1,0 +1,120 @@
+// What a decoder block does between its products, each in one pass where TensorFlow takes three to eight operations:
+//
+//   VisprunerRmsNorm(x [R, C], weight [C]; epsilon) -> [R, C]
+//   VisprunerRotate(x [R, heads * 2 half], cos [R, ..., half], sin) -> the same shape: rotary position embedding, first half of a head with the second
+//   VisprunerSwiglu(gate, up) -> gate sigmoid(gate) up, elementwise
+//
+// All float32.
+#include <cstdint>
+
+#include "kernels.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#pragma GCC diagnostic ignored "-Wpsabi"
+
+namespace vispruner {
+namespace {
+
+constexpr int64_t kPart = 1 << 14;  // values that one thread takes at a time
+
+#if defined(__x86_64__)
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,f16c")
+#define VISPRUNER_AVX2 1
+namespace avx2 {
+#include "decoder_simd.h"
+}
+#undef VISPRUNER_AVX2
+#pragma GCC pop_options
+#endif
+#define VISPRUNER_AVX2 0
+namespace portable {
+#include "decoder_simd.h"
+}
+
+#if defined(__x86_64__)
+#define DISPATCH(...) (HasAvx2() ? avx2::__VA_ARGS__ : portable::__VA_ARGS__)
+#else
+#define DISPATCH(...) (portable::__VA_ARGS__)
+#endif
+
+std::vector<int64_t> ShapeOf(const TF_Tensor* tensor) {
+  std::vector<int64_t> shape;
+  for (int i = 0; i < TF_NumDims(tensor); ++i) shape.push_back(TF_Dim(tensor, i));
+  return shape;
+}
+
+int64_t RowsAtATime(int64_t width) { return kPart / (width > 0 ? width : 1) + 1; }
+
+void ComputeRmsNorm(void* kernel, TF_OpKernelContext* context) {
+  Call call(context);
+  const TF_Tensor *x = call.Input(0), *w = call.Input(1);
+  if (x == nullptr || w == nullptr) return;
+  if (TF_NumDims(x) != 2 || TF_NumDims(w) != 1 || TF_Dim(x, 1) != TF_Dim(w, 0)) return call.Fail("VisprunerRmsNorm: the rows do not fit the weight.");
+  const int64_t rows = TF_Dim(x, 0), size = TF_Dim(x, 1);
+  float* y = static_cast<float*>(call.Output(0, TF_FLOAT, {rows, size}));
+  if (y == nullptr) return;
+  const float *values = Data<float>(x), *weight = Data<float>(w);
+  const float epsilon = *static_cast<float*>(kernel);
+  Parallel(rows, RowsAtATime(size), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) DISPATCH(NormRow(values + row * size, weight, epsilon, y + row * size, size));
+  });
+}
+
+void* CreateRmsNorm(TF_OpKernelConstruction* construction) {
+  auto* epsilon = new float(0);
+  TF_Status* status = TF_NewStatus();
+  TF_OpKernelConstruction_GetAttrFloat(construction, "epsilon", epsilon, status);
+  if (TF_GetCode(status) != TF_OK) TF_OpKernelConstruction_Failure(construction, status);
+  TF_DeleteStatus(status);
+  return epsilon;
+}
+
+void DeleteRmsNorm(void* kernel) { delete static_cast<float*>(kernel); }
+
+void ComputeRotate(void*, TF_OpKernelContext* context) {
+  Call call(context);
+  const TF_Tensor *x = call.Input(0), *c = call.Input(1), *s = call.Input(2);
+  if (x == nullptr || c == nullptr || s == nullptr) return;
+  const int64_t rows = TF_NumDims(x) == 2 ? TF_Dim(x, 0) : -1, width = rows >= 0 ? TF_Dim(x, 1) : 0;
+  const int64_t half = TF_NumDims(c) > 0 ? TF_Dim(c, TF_NumDims(c) - 1) : 0;
+  if (rows < 0 || half == 0 || width % (2 * half) != 0 || TF_TensorElementCount(c) != rows * half || TF_TensorElementCount(s) != rows * half) {
+    return call.Fail("VisprunerRotate: the table does not fit the rows.");
+  }
+  float* y = static_cast<float*>(call.Output(0, TF_FLOAT, {rows, width}));
+  if (y == nullptr) return;
+  const float *values = Data<float>(x), *cosines = Data<float>(c), *sines = Data<float>(s);
+  Parallel(rows, RowsAtATime(width), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      DISPATCH(RotateRow(values + row * width, cosines + row * half, sines + row * half, y + row * width, width, half));
+    }
+  });
+}
+
+void ComputeSwiglu(void*, TF_OpKernelContext* context) {
+  Call call(context);
+  const TF_Tensor *gate = call.Input(0), *up = call.Input(1);
+  if (gate == nullptr || up == nullptr) return;
+  const std::vector<int64_t> shape = ShapeOf(gate);
+  if (shape != ShapeOf(up)) return call.Fail("VisprunerSwiglu: both operands must have one shape.");
+  float* y = static_cast<float*>(call.Output(0, TF_FLOAT, shape));
+  if (y == nullptr) return;
+  const float *g = Data<float>(gate), *u = Data<float>(up);
+  Parallel(TF_TensorElementCount(gate), kPart, [&](int64_t begin, int64_t end) { DISPATCH(GateRange(g, u, y, begin, end)); });
+}
+
+void* Stateless(TF_OpKernelConstruction*) { return nullptr; }
+void Nothing(void*) {}
+
+const bool registered = [] {
+  Register("VisprunerRmsNorm", {"epsilon: float"}, {"x: float", "weight: float"}, {"y: float"}, CreateRmsNorm, ComputeRmsNorm, DeleteRmsNorm);
+  Register("VisprunerRotate", {}, {"x: float", "cos: float", "sin: float"}, {"y: float"}, Stateless, ComputeRotate, Nothing);
+  Register("VisprunerSwiglu", {}, {"gate: float", "up: float"}, {"y: float"}, Stateless, ComputeSwiglu, Nothing);
+  return true;
+}();
+
+}  // namespace
+}  // namespace vispruner
