@@ -1,11 +1,14 @@
 import { dirname, join } from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import { setWasmPaths } from '@tensorflow/tfjs-backend-wasm';
+import type { BackendName } from '../../lib/backend/backends';
+import { nativeInstalled, useNative } from './native';
 
-/** The backends that every machine has: what ships, and tfjs's own JavaScript one, which computes by other routes. */
-export const BACKENDS = ['wasm', 'cpu'] as const;
+/** What ships, tfjs's own JavaScript one, which computes by other routes, and the native one where it is installed. */
+export const BACKENDS: readonly BackendName[] = nativeInstalled() ? ['wasm', 'cpu', 'tensorflow'] : ['wasm', 'cpu'];
 
-export async function useBackend(name: (typeof BACKENDS)[number]): Promise<void> {
+export async function useBackend(name: BackendName): Promise<void> {
+  if (name === 'tensorflow') return useNative();
   if (name === 'wasm') setWasmPaths(join(dirname(require.resolve('@tensorflow/tfjs-backend-wasm/package.json')), 'dist/'));
   if (!(await tf.setBackend(name))) throw new Error(`the ${name} backend did not start`);
   await tf.ready();

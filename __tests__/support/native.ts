@@ -4,11 +4,11 @@ import { loadNative } from '../../lib/backend/native/load_node';
 
 /** `describe` where the native backend is installed; elsewhere the tests are skipped under a title that says why. */
 export function describeNative(title: string, tests: () => void): void {
-  if (installed()) describe(title, tests);
+  if (nativeInstalled()) describe(title, tests);
   else describe.skip(`${title} (skipped: tfjs-node is not installed; "npm run native" builds it)`, tests);
 }
 
-function installed(): boolean {
+export function nativeInstalled(): boolean {
   return loadNative() !== undefined;
 }
 
