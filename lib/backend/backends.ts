@@ -117,7 +117,7 @@ async function startWebgpu(automatic: boolean): Promise<BackendAttempt> {
       return { backend, available: false, reason: `${software} computes on the processor; name the backend to use it.`, software };
     if ((await tf.setBackend(backend)) !== true) return { backend, available: false, reason: 'it failed to initialise.' };
     await tf.ready();
-    tuneWebgpu();
+    tuneWebgpu(software !== undefined);
     return { backend, available: true, software };
   } finally {
     node?.withdrawWebgpu();
