@@ -2,8 +2,8 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { CheckpointError } from '../layers/errors';
 import { allocate, type ByteSource, checkRange, fileShrank } from './byte_source';
 
-/** Bytes read between two looks at the AbortSignal. A single `read` of Node ends at 2 GiB anyway. */
-const CHUNK = 64 * 2 ** 20;
+/** Bytes read between two looks at the AbortSignal: an eighth of a second where memory that was never touched before comes slowest (measured). */
+const CHUNK = 16 * 2 ** 20;
 
 /**
  * A file, by positional reads.

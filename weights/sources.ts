@@ -42,6 +42,8 @@ export interface FillProgress {
   readonly name: string;
   readonly bytes: number;
   readonly totalBytes: number;
+  /** Since the filling began. */
+  readonly seconds: number;
 }
 
 export interface FillOptions {
@@ -139,13 +141,14 @@ async function fillAll<S extends { readonly declaration: Declaration; readonly b
   declarations.checkEmpty();
   factory.checkCapacity?.(declarations.all);
   let bytes = 0;
+  const begun = performance.now();
   const { pause } = new Pacer(signal);
   try {
     signal?.throwIfAborted();
     for (const step of steps) {
       await make(declarations, factory, step.declaration, await weightOf(step, pause), pause);
       bytes += step.byteLength;
-      progress?.({ name: step.declaration.name, bytes, totalBytes });
+      progress?.({ name: step.declaration.name, bytes, totalBytes, seconds: (performance.now() - begun) / 1000 });
       await pause();
     }
     declarations.markFilled();
