@@ -495,14 +495,25 @@ export const BACKEND_CODES = {
     cause: 'The logits of the model hold NaN or infinity.',
     remedy: 'Its weights are damaged, or numbers overflowed: "vispruner inspect --check-finite" finds damage.',
   },
-  NATIVE_INSTALL: {
-    cause: 'The native backend could not be built, for the reason given.',
-    remedy: 'Follow the advice in the message; the wasm backend needs no building.',
+  NATIVE_CHECKSUM: {
+    cause: 'A file for the native backend differs from the SHA-256 that it should have; it was not used.',
+    remedy: 'Get it again, from an index that serves the original files.',
   },
-  NATIVE_LOAD: { cause: 'tfjs-node is there but does not load.', remedy: 'Build it again with "npm run native", or remove its folder to use wasm.' },
+  NATIVE_INSTALL: {
+    cause: 'The native backend could not be installed, for the reason given.',
+    remedy: 'Follow the advice in the message; the wasm backend needs no installation.',
+  },
+  NATIVE_LOAD: {
+    cause: 'tfjs-node is there but does not load.',
+    remedy: 'Install it again with "vispruner doctor --install-native", or remove its folder to use wasm.',
+  },
+  NATIVE_REQUIREMENTS: {
+    cause: 'Something that the installation of the native backend needs is missing.',
+    remedy: 'The message names everything that is, and how to get it; nothing was changed.',
+  },
   NATIVE_TWO_TFJS: {
     cause: 'tfjs-node uses a TensorFlow.js of its own, whose backends are not visible here.',
-    remedy: 'Remove the second copy ("npm run native" does).',
+    remedy: 'Remove the second copy (npm dedupe), or use "vispruner doctor --install-native".',
   },
   SECOND_BACKEND: { cause: 'The process runs on one backend, and another was asked for.', remedy: 'Use another process or worker.' },
   TOO_LARGE_FOR_WASM: {

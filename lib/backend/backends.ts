@@ -85,10 +85,10 @@ export async function tryBackend(backend: BackendName, { automatic = false }: { 
 /** Loads what registers the backend; returns why it can't be used. */
 const PREPARE: Readonly<Record<Exclude<BackendName, 'webgpu'>, () => Promise<string | undefined>>> = {
   async cuda() {
-    return (await nativeDevice()) === 'gpu' ? undefined : 'no tfjs-node-gpu with a CUDA device is installed here.';
+    return (await nativeDevice()) === 'gpu' ? undefined : 'no binding for CUDA that finds a GPU is installed here.';
   },
   async tensorflow() {
-    return (await nativeDevice()) === undefined ? 'tfjs-node is not installed here; "npm run native" builds it.' : undefined;
+    return (await nativeDevice()) === undefined ? 'it is not installed here.' : undefined;
   },
   async wasm() {
     if (isNode) await (await import('./wasm_node')).prepareWasm();

@@ -1,30 +1,17 @@
 import { fork } from 'node:child_process';
 import * as os from 'node:os';
 import * as path from 'node:path';
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { BACKENDS, type BackendName } from '../backend/backends';
 import type { CommandContext } from './context';
+import { type InstallFlags, install, installedReport } from './doctor_install';
 import type { Probe } from './doctor_probe';
-import { bytes, print, printJson, table } from './output';
+import { type Machine, report, verdict } from './doctor_report';
+import { print, printJson } from './output';
 import { packageVersion, version } from './package_files';
 import { progressBar } from './progress';
 
 const PROBE_SECONDS = 60;
-
-const ADVICE: Readonly<Partial<Record<BackendName, string>>> = {
-  cuda: 'It needs Linux, an NVIDIA GPU with its driver, and @tensorflow/tfjs-node-gpu.',
-  webgpu: 'It is for pages: a browser has it.',
-};
-
-interface Machine {
-  readonly vispruner: string;
-  readonly node: string;
-  readonly tfjs: string;
-  readonly platform: string;
-  readonly cpu: string;
-  readonly cores: number;
-  readonly memoryBytes: number;
-}
 
 function machine(): Machine {
   const cores = os.cpus();
@@ -43,9 +30,10 @@ function machine(): Machine {
 function probeBackend(backend: BackendName, signal: AbortSignal): Promise<Probe> {
   return new Promise((resolve, reject) => {
     const child = fork(path.join(__dirname, `doctor_probe${path.extname(__filename)}`), [backend], { stdio: ['ignore', 'ignore', 'ignore', 'ipc'] });
-    let answer: Probe = { backend, available: false, reason: 'its process ended without an answer.' };
+    let answer: Probe | undefined;
+    let late = false;
     const timer = setTimeout(() => {
-      answer = { backend, available: false, reason: `it gave no answer within ${PROBE_SECONDS} s.` };
+      late = true;
       child.kill('SIGKILL');
     }, PROBE_SECONDS * 1000);
     const stop = () => child.kill('SIGKILL');
@@ -54,57 +42,51 @@ function probeBackend(backend: BackendName, signal: AbortSignal): Promise<Probe>
       answer = message as Probe;
     });
     child.on('error', reject);
-    child.on('close', () => {
+    child.on('close', (code, killed) => {
       clearTimeout(timer);
       signal.removeEventListener('abort', stop);
-      resolve(answer);
+      const reason = late ? `it gave no answer within ${PROBE_SECONDS} s.` : `its process ended with ${killed ?? code}, without an answer.`;
+      resolve(answer ?? { backend, available: false, reason });
     });
   });
 }
 
-/** `vispruner doctor`: which backends work here and how fast they are. */
+async function probeAll(signal: AbortSignal): Promise<Probe[]> {
+  const probes: Probe[] = [];
+  const bar = progressBar('Trying backends');
+  try {
+    for (const [i, backend] of BACKENDS.entries()) {
+      bar.update(i, BACKENDS.length);
+      probes.push(await probeBackend(backend, signal));
+      signal.throwIfAborted();
+    }
+  } finally {
+    bar.stop();
+  }
+  return probes;
+}
+
+interface DoctorFlags extends InstallFlags {
+  readonly json?: boolean;
+}
+
+/** `vispruner doctor`: which backends work here and how fast they are; with `--install-native` it gets the native one first. */
 export function addDoctor(program: Command, { signal }: CommandContext): void {
   program
     .command('doctor')
     .description('try every backend: which work here, how fast, and what to do about the others')
+    .option('--install-native', 'first install the native backend: TensorFlow, with our own products (Linux x86-64; needs g++ and pip)')
+    .addOption(new Option('--cuda', 'install it for NVIDIA GPUs (CUDA 12)').conflicts('stock'))
+    .option('--stock', "install TensorFlow.js's own binding instead, where its makers' host can be reached: float32 only, nothing to compile")
+    .option('--wheel <file...>', 'wheels of TensorFlow that are here already, in place of the download')
     .option('--json', 'print one JSON object')
-    .action(async ({ json }: { json?: boolean }) => {
-      const probes: Probe[] = [];
-      const bar = progressBar('Trying backends');
-      try {
-        for (const [i, backend] of BACKENDS.entries()) {
-          bar.update(i, BACKENDS.length);
-          probes.push(await probeBackend(backend, signal));
-          signal.throwIfAborted();
-        }
-      } finally {
-        bar.stop();
+    .action(async ({ json, ...flags }: DoctorFlags, command: Command) => {
+      if (!flags.installNative && (flags.cuda || flags.stock || flags.wheel)) {
+        command.error('error: --cuda, --stock and --wheel say how to install: give them with --install-native.');
       }
-      const auto = probes.find(({ available, backend }) => available && backend !== 'cpu')?.backend;
-      if (json)
-        return printJson(
-          { machine: machine(), auto, backends: probes.map((probe) => ({ ...probe, advice: probe.available ? undefined : ADVICE[probe.backend] })) },
-          signal,
-        );
-      print(report(probes, auto), signal);
+      const installed = flags.installNative ? await install(flags, signal) : undefined;
+      const probes = await probeAll(signal);
+      if (json) return printJson({ installed, machine: machine(), ...verdict(probes) }, signal);
+      print(`${installed ? installedReport(installed) : ''}${report(machine(), probes)}`, signal);
     });
-}
-
-function report(probes: readonly Probe[], auto: BackendName | undefined): string {
-  const { vispruner, node, tfjs, platform, cpu, cores, memoryBytes } = machine();
-  const rows = probes.map(({ backend, available, gflops, gigabytes, reason }) => [
-    backend === auto ? `${backend} (auto)` : backend,
-    available ? 'works' : 'absent',
-    gflops?.toFixed(1) ?? '',
-    gigabytes?.toFixed(1) ?? '',
-    available ? '' : [reason, ADVICE[backend]].filter(Boolean).join(' '),
-  ]);
-  return [
-    `vispruner ${vispruner}, TensorFlow.js ${tfjs}, Node ${node}, ${platform}`,
-    `${cpu}, ${cores} cores, ${bytes(memoryBytes)} memory`,
-    '',
-    table(['backend', 'here', 'GFLOP/s', 'GB/s', 'why, and what to do'], rows, [0, 1, 4]),
-    'GFLOP/s: a float32 product [256, 512] x [512, 512], as in reading a prompt. GB/s: weights read by one row times [4096, 4096], as in writing a token.',
-    '',
-  ].join('\n');
 }

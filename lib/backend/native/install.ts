@@ -1,159 +1,160 @@
-/**
- * Builds the native TensorFlow backend into `.native/`: tfjs-node's JavaScript from npm, TensorFlow's library from pip's wheel, and tfjs-node's
- * binding compiled against it, with the additions of `patch.ts`. (tfjs-node's own install script downloads an old TensorFlow from a host that many
- * networks can't reach.)
- *
- *   npm run native
- *
- * Needs: g++, Python 3 with pip, Node's headers (they come with Node's own archive), about 1.1 GB of disk for a moment and 0.9 GB for good.
- */
-import { spawnSync } from 'node:child_process';
-import * as fs from 'node:fs';
-import * as os from 'node:os';
+import { fork } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { lstat, mkdir, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import * as path from 'node:path';
 import { BackendError } from '../../../layers/errors';
-import { loadNative } from './load_node';
-import { bindingVersion } from './operations_node';
-import { PATCH_VERSION, patched } from './patch';
+import { type Flavour, installRoot } from './folders';
+import { PATCH_VERSION } from './patch';
+import { compileBinding } from './setup/binding';
+import type { Checked } from './setup/check';
+import { fetchLibraries, hasLibraries, LIBRARY_FOLDERS, sizeOf } from './setup/libraries';
+import { fetchPackages, fetchStock } from './setup/packages';
+import { checkRequirements, findPip } from './setup/requirements';
+import type { Report } from './setup/steps';
+import { WHEELS } from './setup/wheels';
 
-const TFJS_NODE = '4.22.0';
-const TENSORFLOW = '2.21.0';
-
-/** The parts of the wheel that compiling and running need; the rest (1 GB of Python) stays in the archive. */
-const EXTRACT = `
-import sys, zipfile
-wheel, target = sys.argv[1:]
-folders = ('tensorflow/include/tensorflow/c/', 'tensorflow/include/tensorflow/core/platform/', 'tensorflow/include/tsl/platform/', 'tensorflow/include/xla/tsl/c/',
-           'tensorflow/include/tensorflow/core/common_runtime/next_pluggable_device/c/')
-with zipfile.ZipFile(wheel) as archive:
-    for name in archive.namelist():
-        if name in ('tensorflow/libtensorflow_cc.so.2', 'tensorflow/libtensorflow_framework.so.2') or name.startswith(folders):
-            archive.extract(name, target)
-`;
-
-function run(what: string, command: string, args: readonly string[], advice: string, cwd?: string): void {
-  console.log(`${what} ...`);
-  const result = spawnSync(command, args, { cwd, encoding: 'utf8', maxBuffer: 1 << 28 });
-  if (result.error !== undefined || result.status !== 0) {
-    const detail = result.error?.message ?? `${result.stdout}\n${result.stderr}`.trim().split('\n').slice(-15).join('\n');
-    throw new BackendError('NATIVE_INSTALL', `${what} failed (${command} ${args.slice(0, 3).join(' ')} ...): ${detail}\n${advice}`);
-  }
+export interface InstallOptions {
+  readonly flavour: Flavour;
+  /** Wheels of TensorFlow that are here already; without them pip downloads. */
+  readonly wheels?: readonly string[];
+  /** Without our additions, as tfjs-node has its binding; for tests. */
+  readonly additions?: boolean;
+  readonly report?: Report;
+  readonly signal?: AbortSignal;
 }
 
-function requireProgram(command: string, args: readonly string[], advice: string): void {
-  const result = spawnSync(command, args, { encoding: 'utf8' });
-  if (result.error !== undefined || result.status !== 0) {
-    throw new BackendError('NATIVE_INSTALL', `The native backend needs "${command} ${args.join(' ')}" to work, and it does not. ${advice}`);
-  }
+export interface Installed extends Checked {
+  readonly root: string;
+  readonly flavour: Flavour;
+  readonly bytes: number;
+  readonly seconds: number;
 }
 
-function nodeHeaders(): string {
-  const folder = path.join(path.dirname(path.dirname(fs.realpathSync(process.execPath))), 'include', 'node');
-  if (!fs.existsSync(path.join(folder, 'node_api.h'))) {
-    throw new BackendError(
-      'NATIVE_INSTALL',
-      `Node's headers are not at ${folder}. Use Node from nodejs.org's archive, or install your distribution's headers (Debian: libnode-dev) and link them there.`,
-    );
-  }
-  return folder;
-}
-
-/** Extracts the library and the headers of the wheel into `<root>/tensorflow`, which is there only when it is whole. */
-function fetchTensorflow(root: string): void {
-  const latest = path.join(root, 'tensorflow', 'include', 'tensorflow', 'core', 'common_runtime', 'next_pluggable_device', 'c'); // an older install lacks it
-  if (fs.existsSync(path.join(root, 'tensorflow', 'libtensorflow_framework.so.2')) && fs.existsSync(latest)) return;
-  const scratch = fs.mkdtempSync(path.join(os.tmpdir(), 'vispruner-native-'));
+/**
+ * Makes a native folder: tfjs-node's JavaScript from npm, TensorFlow's libraries from the Python index's wheels, and tfjs-node's binding compiled
+ * against them, with the additions of `patch.ts` and `kernels/`. (tfjs-node's own install script downloads an old TensorFlow from a host that many
+ * networks can't reach; `stock` runs it.)
+ *
+ * Everything is made under a temporary name and tried in a process of its own before it takes its place, so that an installation that is cut off or
+ * fails leaves what was there before.
+ *
+ * @throws BackendError `NATIVE_REQUIREMENTS`, `NATIVE_CHECKSUM`, `NATIVE_INSTALL`; the signal's reason
+ */
+export async function installNative({ flavour, wheels = [], additions = true, report = () => {}, signal }: InstallOptions): Promise<Installed> {
+  const begun = performance.now();
+  const root = installRoot(flavour);
+  const needsPip = flavour !== 'stock' && wheels.length < WHEELS[flavour].length && !hasLibraries(root, flavour);
+  const pip = needsPip ? findPip() : undefined;
+  await checkRequirements({ root, flavour, pip: needsPip ? (pip ?? 'absent') : undefined });
+  const unlock = await lock(root);
+  const staging = path.join(root, `.staging-${process.pid}`);
   try {
-    const pip = ['-m', 'pip', 'download', '--quiet', '--no-deps', '--only-binary=:all:', '-d', scratch, `tensorflow-cpu==${TENSORFLOW}`];
-    run(
-      `Download tensorflow-cpu ${TENSORFLOW} (270 MB)`,
-      'python3',
-      pip,
-      'Check the network and that this Python has a wheel of that version (3.10 to 3.13, x86-64 Linux).',
-    );
-    const wheel = fs.readdirSync(scratch).find((name) => name.endsWith('.whl'));
-    if (wheel === undefined) throw new BackendError('NATIVE_INSTALL', `pip downloaded no wheel into ${scratch}.`);
-    run('Extract TensorFlow', 'python3', ['-c', EXTRACT, path.join(scratch, wheel), root], 'Check that 0.9 GB of disk are free.');
+    await removeLeftovers(root);
+    await mkdir(staging);
+    if (flavour !== 'stock') {
+      if (hasLibraries(root, flavour)) await borrowLibraries(root, staging);
+      else {
+        await fetchLibraries(staging, { flavour, wheels, pip, report, signal });
+        if (!existsSync(path.join(root, 'tensorflow'))) await keepLibraries(root, staging);
+      }
+    }
+    await fetchPackages(staging, report, signal);
+    if (flavour === 'stock') await fetchStock(staging, report, signal);
+    else await compileBinding(staging, { additions, report, signal });
+    report('Trying it');
+    const checked = await tried(staging, flavour === 'stock' || !additions ? 0 : PATCH_VERSION, signal);
+    await takePlace(root, staging);
+    return { root, flavour, ...checked, bytes: await sizeOf(root), seconds: (performance.now() - begun) / 1000 };
   } finally {
-    fs.rmSync(scratch, { recursive: true, force: true });
+    await rm(staging, { recursive: true, force: true });
+    await unlock();
   }
 }
 
-/** tfjs-node without a copy of tfjs of its own: two engines in one process would not see each other's tensors. */
-function fetchTfjsNode(root: string): void {
-  if (!fs.existsSync(path.join(root, 'node_modules', '@tensorflow', 'tfjs-node', 'binding'))) {
-    const args = ['install', '--ignore-scripts', '--no-audit', '--no-fund', '--prefix', root, `@tensorflow/tfjs-node@${TFJS_NODE}`];
-    run(`Install @tensorflow/tfjs-node ${TFJS_NODE}`, 'npm', args, "Check the network and npm's registry setting.");
+/** One installation at a time. A process that was killed leaves its lock, which the next one takes over. */
+async function lock(root: string): Promise<() => Promise<void>> {
+  const file = path.join(root, '.lock');
+  const holder = Number(await readFile(file, 'utf8').catch(() => '0'));
+  if (holder > 0 && isRunning(holder)) {
+    throw new BackendError('NATIVE_INSTALL', `Another installation into ${root} is at work (process ${holder}). Wait for it, or end it.`);
   }
-  const scope = path.join(root, 'node_modules', '@tensorflow');
-  for (const name of fs.readdirSync(scope)) {
-    if (name !== 'tfjs-node') fs.rmSync(path.join(scope, name), { recursive: true, force: true });
-  }
+  await writeFile(file, String(process.pid));
+  return () => rm(file, { force: true });
 }
 
-function compileBinding(root: string): void {
-  const tfjsNode = path.join(root, 'node_modules', '@tensorflow', 'tfjs-node');
-  const tensorflow = path.join(root, 'tensorflow');
-  const library = path.join(tfjsNode, 'lib', 'napi-v8', 'tfjs_binding.node');
-  fs.mkdirSync(path.dirname(library), { recursive: true });
-  const scratch = fs.mkdtempSync(path.join(tfjsNode, 'patched-'));
+function isRunning(id: number): boolean {
   try {
-    const sources = ['tfjs_backend.cc', 'tfjs_binding.cc'].map((file) => {
-      const target = path.join(scratch, file);
-      fs.writeFileSync(target, patched(file, fs.readFileSync(path.join(tfjsNode, 'binding', file), 'utf8')));
-      return target;
-    });
-    const kernels = path.join(__dirname, 'kernels');
-    sources.push(
-      ...fs
-        .readdirSync(kernels)
-        .filter((name) => name.endsWith('.cc'))
-        .map((name) => path.join(kernels, name)),
-    );
-    const includes = [nodeHeaders(), tfjsNode, path.join(tfjsNode, 'binding'), path.join(tensorflow, 'include')].map((folder) => `-I${folder}`);
-    const libraries = [`-L${tensorflow}`, '-l:libtensorflow_cc.so.2', '-l:libtensorflow_framework.so.2', `-Wl,-rpath,${tensorflow}`];
-    const output = path.join(scratch, 'tfjs_binding.node');
-    const args = ['-O3', '-shared', '-fPIC', '-std=c++17', '-pthread', '-DNAPI_VERSION=8', ...includes, ...sources, '-o', output, ...libraries];
-    run('Compile the binding', 'g++', args, 'Check that g++ is version 9 or later.', tfjsNode);
-    fs.renameSync(output, library); // a process that has the older one loaded keeps it
-  } finally {
-    fs.rmSync(scratch, { recursive: true, force: true });
+    process.kill(id, 0);
+    return true;
+  } catch {
+    return false;
   }
 }
 
-async function main(): Promise<void> {
-  const root = path.resolve('.native');
-  if (process.platform !== 'linux' || process.arch !== 'x64') {
-    throw new BackendError(
-      'NATIVE_INSTALL',
-      `This script knows Linux on x86-64 only; this machine is ${process.platform} on ${process.arch}. The wasm backend works everywhere.`,
-    );
-  }
-  requireProgram('g++', ['--version'], 'Install a C++ compiler (Debian: apt-get install g++).');
-  requireProgram('python3', ['-m', 'pip', '--version'], 'Install Python 3 with pip (Debian: apt-get install python3-pip).');
-  fs.mkdirSync(root, { recursive: true });
-  fetchTfjsNode(root);
-  fetchTensorflow(root);
-  compileBinding(root);
-  const tf = loadNative();
-  if (tf === undefined || (await tf.setBackend('tensorflow')) !== true) {
-    throw new BackendError('NATIVE_INSTALL', `The binding was built in ${root} but the backend "tensorflow" does not start.`);
-  }
-  const sum = (await tf.matMul(tf.ones([2, 3]), tf.ones([3, 2])).data())[0];
-  if (sum !== 3) throw new BackendError('NATIVE_INSTALL', `The backend "tensorflow" starts but computes wrongly: 3 expected, ${sum} found.`);
-  const { patch } = bindingVersion();
-  if (patch !== PATCH_VERSION) {
-    throw new BackendError(
-      'NATIVE_INSTALL',
-      `The binding that was loaded has additions of version ${patch}, not ${PATCH_VERSION}: another tfjs-node than ${root}'s was found.`,
-    );
-  }
-  console.log(`The backend "tensorflow" works (TensorFlow ${TENSORFLOW}); it lies in ${root}.`);
+async function removeLeftovers(root: string): Promise<void> {
+  for (const name of await readdir(root)) if (/^\.(?:staging|old)-/.test(name)) await rm(path.join(root, name), { recursive: true, force: true });
 }
 
-if (require.main === module) {
-  main().catch((error: unknown) => {
-    console.error(error instanceof BackendError ? `${error.code}: ${error.message}` : error);
-    process.exitCode = 1;
+/** What was downloaded is kept when a later step fails; nothing loads it without node_modules. */
+async function keepLibraries(root: string, staging: string): Promise<void> {
+  for (const name of [...LIBRARY_FOLDERS].reverse()) {
+    if (!existsSync(path.join(staging, name))) continue;
+    await rm(path.join(root, name), { recursive: true, force: true });
+    await rename(path.join(staging, name), path.join(root, name));
+  }
+  await borrowLibraries(root, staging);
+}
+
+async function borrowLibraries(root: string, staging: string): Promise<void> {
+  for (const name of LIBRARY_FOLDERS) if (existsSync(path.join(root, name))) await symlink(path.join('..', name), path.join(staging, name));
+}
+
+/** Runs the new binding. @throws BackendError `NATIVE_INSTALL` when it does not work */
+async function tried(folder: string, patch: number, signal?: AbortSignal): Promise<Checked> {
+  const program = path.join(__dirname, 'setup', `check${path.extname(__filename)}`);
+  const child = fork(program, {
+    env: { ...process.env, VISPRUNER_NATIVE: folder },
+    stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+    signal,
+    killSignal: 'SIGKILL',
   });
+  let answer: Checked | string | undefined;
+  let complaints = '';
+  child.stderr?.on('data', (chunk: Buffer) => {
+    complaints = (complaints + chunk.toString()).slice(-2000);
+  });
+  child.on('message', (message) => {
+    answer = message as Checked | string;
+  });
+  const end = await new Promise<string>((resolve) => {
+    child.on('error', (error) => resolve(error.message));
+    child.on('close', (code, killed) => resolve(`its process ended with ${killed ?? code}. ${complaints.trim()}`));
+  });
+  signal?.throwIfAborted();
+  if (answer === undefined || typeof answer === 'string') {
+    throw new BackendError('NATIVE_INSTALL', `The binding was made, but does not work: ${answer ?? end} What was there before is still in place.`);
+  }
+  if (answer.patch !== patch) {
+    throw new BackendError(
+      'NATIVE_INSTALL',
+      `The binding that was loaded has additions of version ${answer.patch}, not ${patch}: another one was found.`,
+    );
+  }
+  return answer;
+}
+
+/** The new folders in the place of the old ones. node_modules, without which nothing is loaded, goes first and comes last. */
+async function takePlace(root: string, staging: string): Promise<void> {
+  const old = path.join(root, `.old-${process.pid}`);
+  await mkdir(old);
+  const fresh = await Promise.all(LIBRARY_FOLDERS.map(async (name) => ((await isFolder(path.join(staging, name))) ? [name] : [])));
+  const names: string[] = ['node_modules', ...fresh.flat()];
+  for (const name of names) if (existsSync(path.join(root, name))) await rename(path.join(root, name), path.join(old, name));
+  for (const name of names.reverse()) await rename(path.join(staging, name), path.join(root, name));
+  await rm(old, { recursive: true });
+}
+
+/** Not a link to one, as borrowed libraries are. */
+async function isFolder(name: string): Promise<boolean> {
+  return (await lstat(name).catch(() => undefined))?.isDirectory() ?? false;
 }
