@@ -67,11 +67,19 @@ class LlamaAttention {
   }
 
   project(x: tf.Tensor2D, rotary: RotaryTable, tap?: Tap): ProjectedRows {
-    const queries = this.rotary.apply(this.q.apply(x), rotary);
-    const keys = this.rotary.apply(this.k.apply(x), rotary);
+    const queries = this.queries(x, rotary);
+    const { keys, values } = this.keysAndValues(x, rotary);
     tap?.(`${this.path}#queries`, queries);
     tap?.(`${this.path}#keys`, keys);
-    return { queries, keys, values: this.v.apply(x) };
+    return { queries, keys, values };
+  }
+
+  queries(x: tf.Tensor2D, rotary: RotaryTable): tf.Tensor2D {
+    return this.rotary.apply(this.q.apply(x), rotary);
+  }
+
+  keysAndValues(x: tf.Tensor2D, rotary: RotaryTable): Pick<ProjectedRows, 'keys' | 'values'> {
+    return { keys: this.rotary.apply(this.k.apply(x), rotary), values: this.v.apply(x) };
   }
 
   /** -> [R, heads * headDim]; appends to the caches where there are some (one a segment). */
@@ -144,6 +152,16 @@ export class LlamaBlock {
     return this.attention.project(this.inputNorm.apply(rows), rotary, tap);
   }
 
+  /** Of `project`, what later rows look at: keys and values [n, keyValueHeads * headDim]. */
+  keysAndValues(rows: tf.Tensor2D, rotary: RotaryTable): Pick<ProjectedRows, 'keys' | 'values'> {
+    return this.attention.keysAndValues(this.inputNorm.apply(rows), rotary);
+  }
+
+  /** Of `project`, what rows look for: [n, heads * headDim] */
+  queries(rows: tf.Tensor2D, rotary: RotaryTable): tf.Tensor2D {
+    return this.attention.queries(this.inputNorm.apply(rows), rotary);
+  }
+
   /** The second: rows look at what came before them. -> [n, heads * headDim] */
   mix(projected: ProjectedRows, context: BlockContext, caches?: readonly KeyValueCache[]): tf.Tensor2D {
     return tf.tidy(() => this.attention.mix(projected, context, caches));
@@ -152,16 +170,31 @@ export class LlamaBlock {
   /** The third, rows by themselves again: what entered the block [n, D], and what `mix` gave for it -> [n, D] */
   finish(rows: tf.Tensor2D, mixed: tf.Tensor2D, tap?: Tap): tf.Tensor2D {
     return tf.tidy(() => {
-      const attended = this.attention.output(mixed);
-      tap?.(`${this.path}.self_attn`, attended);
-      const between = tf.add<tf.Tensor2D>(rows, attended);
-      const normed = this.postNorm.apply(between);
-      const mlp = this.down.apply(this.gated(this.gate.apply(normed), this.up.apply(normed)));
-      tap?.(`${this.path}.mlp`, mlp);
-      const output = tf.add<tf.Tensor2D>(between, mlp);
-      tap?.(this.path, output);
-      return output;
+      const between = this.between(rows, mixed, tap);
+      return this.output(between, this.inner(between), tap);
     });
+  }
+
+  /** The parts of `finish`: behind the attention [n, D], */
+  between(rows: tf.Tensor2D, mixed: tf.Tensor2D, tap?: Tap): tf.Tensor2D {
+    const attended = this.attention.output(mixed);
+    tap?.(`${this.path}.self_attn`, attended);
+    return tf.add(rows, attended);
+  }
+
+  /** inside the gated MLP [n, intermediate], */
+  inner(between: tf.Tensor2D): tf.Tensor2D {
+    const normed = this.postNorm.apply(between);
+    return this.gated(this.gate.apply(normed), this.up.apply(normed));
+  }
+
+  /** and behind it [n, D]. */
+  output(between: tf.Tensor2D, inner: tf.Tensor2D, tap?: Tap): tf.Tensor2D {
+    const mlp = this.down.apply(inner);
+    tap?.(`${this.path}.mlp`, mlp);
+    const output = tf.add<tf.Tensor2D>(between, mlp);
+    tap?.(this.path, output);
+    return output;
   }
 
   /**

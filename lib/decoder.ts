@@ -1,11 +1,12 @@
 import * as tf from '@tensorflow/tfjs';
 import type { KeyValueCache } from '../layers/kv_cache';
-import type { BlockContext, Llama, LlamaBlock, LlamaShape } from '../layers/llama';
+import type { BlockContext, Llama, LlamaBlock } from '../layers/llama';
 import type { RotaryTable } from '../layers/rotary';
 import type { Segment, Tap } from '../layers/tap';
-import { columnsOf, inSteps, rowsOf } from './backend/step';
-import type { Pacer, Pause } from './pacer';
-import { cachesOf, disposeTable, SharedContext, widthsOf } from './pass_context';
+import { gatherRows, inSteps, rowsOf } from './backend/step';
+import { blockInSteps, lastRowsOfBlock } from './block_steps';
+import type { Pacer } from './pacer';
+import { cachesOf, disposeTable, SharedContext } from './pass_context';
 import { keepPrevious, newLive, type PrefillInput, reduceAll, segmentsOf } from './reduction';
 import type { Sequence } from './sequence';
 
@@ -15,8 +16,13 @@ export interface PassOptions {
   readonly tap?: Tap;
 }
 
+export interface PrefillOptions extends PassOptions {
+  /** Wanted is each sequence's last row alone: the last block does no more for the others than to fill its caches. */
+  readonly lastRows?: boolean;
+}
+
 export interface PrefillResult {
-  /** After the last block, before the final norm, all sequences' remaining rows [R, D]; the caller disposes it. */
+  /** After the last block, before the final norm, all sequences' remaining rows, or their last ones, [R, D]; the caller disposes it. */
   readonly states: tf.Tensor2D;
   readonly segments: readonly Segment[];
   /** Visual tokens that entered each block, by sequence. */
@@ -27,7 +33,7 @@ export interface PrefillResult {
  * Runs new tokens of several sequences through all blocks, as packed rows, and lets pruners reduce the visual ones between blocks.
  * Pruners return which tokens stay; positions, masks and caches are this loop's business alone.
  */
-export async function prefill(llama: Llama, inputs: readonly PrefillInput[], options: PassOptions): Promise<PrefillResult> {
+export async function prefill(llama: Llama, inputs: readonly PrefillInput[], options: PrefillOptions): Promise<PrefillResult> {
   const lives = inputs.map(newLive);
   const entering: number[][] = inputs.map(() => []);
   let states = tf.concat(
@@ -49,9 +55,14 @@ export async function prefill(llama: Llama, inputs: readonly PrefillInput[], opt
       for (const [i, live] of lives.entries()) entering[i]?.push(live.visualRows.length);
       keepPrevious(k, states, lives);
       const block = llama.blocks[k] as LlamaBlock;
-      const next = shared.whole
-        ? block.apply(states, shared.whole, cachesOf(k, lives))
-        : await blockInSteps({ block, shape: llama.shape, shared, caches: cachesOf(k, lives) }, states, options.pacer.pause);
+      const stepped = { block, shape: llama.shape, shared, caches: cachesOf(k, lives) };
+      if (k === llama.blocks.length - 1 && options.lastRows && !options.tap && !lives.some(({ input }) => input.pruning?.run.afterBlock)) {
+        const last = await lastRowsOfBlock(stepped, states, options.pacer.pause);
+        states.dispose();
+        states = last;
+        break;
+      }
+      const next = shared.whole ? block.apply(states, shared.whole, stepped.caches) : await blockInSteps(stepped, states, options.pacer.pause);
       states.dispose();
       states = next;
       await options.pacer.pause();
@@ -62,7 +73,17 @@ export async function prefill(llama: Llama, inputs: readonly PrefillInput[], opt
       }
     }
     for (const { input } of lives) input.sequence.advance(input.states.shape[0]);
-    return { states, segments: segmentsOf(lives), enteringTokens: entering };
+    const segments = segmentsOf(lives);
+    if (!options.lastRows) return { states, segments, enteringTokens: entering };
+    if (states.shape[0] > lives.length) {
+      const last = gatherRows(
+        states,
+        Int32Array.from(segments, ({ start, length }) => start + length - 1),
+      );
+      states.dispose();
+      states = last;
+    }
+    return { states, segments: lives.map((_, start) => ({ start, length: 1 })), enteringTokens: entering };
   } catch (error) {
     states.dispose();
     throw error;
@@ -110,45 +131,4 @@ export async function decodeStep(llama: Llama, embeddings: tf.Tensor2D, sequence
 export function allLogits(llama: Llama, states: tf.Tensor2D, { pacer, tap }: PassOptions): Promise<tf.Tensor2D> {
   const { hidden_size: width, vocab_size: vocabulary } = llama.shape;
   return inSteps(states.shape[0], tap ? 0 : 2 * width * vocabulary, (start, length) => llama.logits(rowsOf(states, start, length), tap), pacer.pause);
-}
-
-interface SteppedBlock {
-  readonly block: LlamaBlock;
-  readonly shape: LlamaShape;
-  readonly shared: SharedContext;
-  readonly caches: readonly KeyValueCache[];
-}
-
-/** `block.apply` in steps. A later part of the rows sees what earlier ones put into the caches. */
-async function blockInSteps({ block, shape, shared, caches }: SteppedBlock, states: tf.Tensor2D, pause: Pause): Promise<tf.Tensor2D> {
-  const { width, queryWidth, keyWidth } = widthsOf(shape);
-  const count = states.shape[0];
-  const owned: tf.Tensor[] = [];
-  const own = <T extends tf.Tensor>(tensor: T): T => {
-    owned.push(tensor);
-    return tensor;
-  };
-  try {
-    const project = (start: number, length: number) => {
-      const { queries, keys, values } = block.project(rowsOf(states, start, length), shared.rotaryOf(start, length));
-      return tf.concat([queries, keys, values], 1);
-    };
-    const projected = own(await inSteps(count, 2 * width * (queryWidth + 2 * keyWidth), project, pause));
-    const mixedParts: tf.Tensor2D[] = [];
-    for (const { start, length, context, sequences } of shared.parts) {
-      const mixed = tf.tidy(() => {
-        const columns = columnsOf(rowsOf(projected, start, length), [queryWidth, keyWidth, keyWidth]);
-        const [queries, keys, values] = columns as [tf.Tensor2D, tf.Tensor2D, tf.Tensor2D];
-        const own = sequences.map((i) => caches[i] as KeyValueCache);
-        return block.mix({ queries, keys, values }, { ...context, rotary: shared.rotary }, own);
-      });
-      mixedParts.push(own(mixed));
-      await pause();
-    }
-    const mixed = mixedParts.length === 1 ? (mixedParts[0] as tf.Tensor2D) : own(tf.concat(mixedParts, 0));
-    const finish = (start: number, length: number) => block.finish(rowsOf(states, start, length), rowsOf(mixed, start, length));
-    return await inSteps(count, 2 * width * (queryWidth + 3 * shape.intermediate_size), finish, pause);
-  } finally {
-    tf.dispose(owned);
-  }
 }

@@ -1,4 +1,4 @@
-import * as tf from '@tensorflow/tfjs';
+import type * as tf from '@tensorflow/tfjs';
 import { PromptError } from '../layers/errors';
 import type { Tap } from '../layers/tap';
 import type { OptionNames } from '../weights/option_names';
@@ -87,18 +87,9 @@ export async function* generateTokens(llava: Llava, requests: readonly EncodedRe
   const ids: number[][] = requests.map(() => []);
   const logprobs: TokenLogprobs[][] = requests.map(() => []);
   const reasons: FinishReason[] = requests.map(() => 'length');
-  const { result, prompts, timing } = await llava.prefill(requests, context);
+  const { result, prompts, timing } = await llava.prefill(requests, { ...context, lastRows: true });
   let active = requests.map((_, i) => i);
-  let states = tf.tidy(() =>
-    tf.gather(
-      result.states,
-      tf.tensor1d(
-        result.segments.map(({ start, length }) => start + length - 1),
-        'int32',
-      ),
-    ),
-  ); // [B, D]
-  result.states.dispose();
+  let states = result.states; // [B, D]
   try {
     for (let step = 0; active.length > 0; step++) {
       const rows = await logitRows(llava, states, context.tap);

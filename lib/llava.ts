@@ -7,7 +7,7 @@ import { Projector } from '../layers/projector';
 import type { Tap } from '../layers/tap';
 import { inSteps, rowsOf } from './backend/step';
 import type { ModelConfig, VisionLanguageConfig } from './config';
-import { type PrefillResult, prefill } from './decoder';
+import { type PrefillOptions, type PrefillResult, prefill } from './decoder';
 import { attentionKey, CropView, checkedSelection, type EncodedImage, type KeptPatches, keptFeatures, patchesIn } from './encoded';
 import { runEncoder } from './encoder';
 import type { PreparedImage } from './image/types';
@@ -26,10 +26,8 @@ export interface EncodedRequest {
   readonly cache?: PromptCache;
 }
 
-export interface ForwardOptions {
+export interface ForwardOptions extends PrefillOptions {
   readonly pruner: Pruner;
-  readonly pacer: Pacer;
-  readonly tap?: Tap;
 }
 
 /** A prompt that went through the decoder. */

@@ -20,9 +20,11 @@ export class SharedContext {
   readonly parts: readonly Part[];
   /** Where a block is done in one step. */
   readonly whole: BlockContext | undefined;
+  /** Of all rows. */
+  readonly positions: Int32Array;
+  /** One a sequence. */
+  readonly segments: readonly Segment[];
   private readonly held: readonly number[];
-  private readonly positions: Int32Array;
-  private readonly segments: readonly Segment[];
 
   constructor({ rotary, shape }: Llama, lives: readonly Live[], block: number, tap?: Tap) {
     this.held = heldIn(block, lives);
@@ -48,7 +50,13 @@ export class SharedContext {
     );
   }
 
-  /** The table of some rows. Inside a tidy. */
+  /** The table of single rows. Inside a tidy. */
+  rotaryAt(rows: Int32Array): RotaryTable {
+    const indices = tf.tensor1d(rows, 'int32');
+    return { cos: tf.gather(this.rotary.cos, indices), sin: tf.gather(this.rotary.sin, indices) };
+  }
+
+  /** The table of rows in a row. Inside a tidy. */
   rotaryOf(start: number, length: number): RotaryTable {
     const rows = (table: tf.Tensor3D) => (length === table.shape[0] ? table : tf.slice(table, [start, 0, 0], [length, -1, -1]));
     return { cos: rows(this.rotary.cos), sin: rows(this.rotary.sin) };

@@ -41,20 +41,14 @@ export async function scoreContinuations(
   continuations: readonly Int32Array[],
   options: ForwardOptions,
 ): Promise<Scored> {
-  const { result, prompts, timing } = await llava.prefill([request], options);
+  const { result, prompts, timing } = await llava.prefill([request], { ...options, lastRows: true });
   const prompt = prompts[0] as Prefilled;
   try {
-    const last = tf.tidy(() => tf.slice(result.states, [result.states.shape[0] - 1, 0], [1, -1]));
-    const scorer = new Scorer(llava, last, options);
-    try {
-      const logprobs: Float32Array[] = [];
-      for (let i = 0; i < continuations.length; i += PACKED)
-        logprobs.push(...(await scorer.run(prompt.sequence, continuations.slice(i, i + PACKED))));
-      const scores = continuations.map((ids, i) => scoreOf(ids, logprobs[i] as Float32Array));
-      return { scores, prompt, entering: result.enteringTokens[0] ?? [], timing };
-    } finally {
-      last.dispose();
-    }
+    const scorer = new Scorer(llava, result.states, options);
+    const logprobs: Float32Array[] = [];
+    for (let i = 0; i < continuations.length; i += PACKED) logprobs.push(...(await scorer.run(prompt.sequence, continuations.slice(i, i + PACKED))));
+    const scores = continuations.map((ids, i) => scoreOf(ids, logprobs[i] as Float32Array));
+    return { scores, prompt, entering: result.enteringTokens[0] ?? [], timing };
   } finally {
     result.states.dispose();
     prompt.release();

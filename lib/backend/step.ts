@@ -3,10 +3,11 @@ import type { Pause } from '../pacer';
 import { currentBackend } from './backends';
 
 /**
- * Floating-point operations that a backend may spend between two pauses: an eighth of a second on two cores. Less is slower, because each step reads all
- * weights of the block: one of a 1.1-billion-parameter Llama takes 5% longer with 3e9 than in one step, 14% with 2e9, 37% with 1e9.
+ * Floating-point operations that a backend may spend between two pauses: an eighth of a second on two cores, natively a quarter. Less is slower, because
+ * each step reads all weights that it uses: a block of a 1.1-billion-parameter Llama takes 5% longer on wasm with 3e9 than in one step, 14% with 2e9,
+ * 37% with 1e9; natively, products of 64 rows have two thirds of the rate that those of 200 rows and more have.
  */
-const STEP_FLOPS: Readonly<Record<string, number>> = { cpu: 1e8, wasm: 2.5e9, tensorflow: 2.5e10 };
+const STEP_FLOPS: Readonly<Record<string, number>> = { cpu: 1e8, wasm: 2.5e9, tensorflow: 4e10 };
 
 /** Fewer rows than this are no faster: a product then waits for its weights. */
 const LEAST_ROWS = 8;
@@ -41,6 +42,11 @@ export async function inSteps(rows: number, flops: number, make: (start: number,
 /** Some rows of x; x itself when they are all. Inside a tidy. */
 export function rowsOf(x: tf.Tensor2D, start: number, length: number): tf.Tensor2D {
   return length === x.shape[0] ? x : tf.slice(x, [start, 0], [length, -1]);
+}
+
+/** Rows of x by their numbers; the caller disposes them. */
+export function gatherRows(x: tf.Tensor2D, rows: Int32Array): tf.Tensor2D {
+  return tf.tidy(() => tf.gather(x, tf.tensor1d(rows, 'int32')));
 }
 
 /** x [R, C] in parts of its columns, each [R, width]. The caller disposes them. */

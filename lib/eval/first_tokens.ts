@@ -50,11 +50,11 @@ export async function firstTokens(
 ): Promise<Int32Array> {
   if (pruner.textDependent || start.length === 0) {
     const requests = ends.map((end) => ({ inputIds: Int32Array.of(...start, ...end), images }));
-    const { result, prompts } = await llava.prefill(requests, { pruner, pacer });
+    const { result, prompts } = await llava.prefill(requests, { pruner, pacer, lastRows: true });
     for (const prompt of prompts) prompt.release();
     return largestLogits(llava, result.states, result.segments);
   }
-  const { result, prompts } = await llava.prefill([{ inputIds: start, images }], { pruner, pacer });
+  const { result, prompts } = await llava.prefill([{ inputIds: start, images }], { pruner, pacer, lastRows: true });
   result.states.dispose();
   const [{ sequence }] = prompts as [Prefilled];
   try {
