@@ -4,6 +4,7 @@
  *   npm run accuracy                                        the whole table
  *   npm run accuracy -- --questions 300 --methods vispruner,random --budgets 0.11,0.056
  *   npm run accuracy -- --backend wasm --model DIR --results FILE --json table.json
+ *   npm run accuracy -- --backend tensorflow --dtype int8 --results runs/int8.jsonl
  *
  * Each scene's answers are written to the results file as they come: an interrupted run goes on where it stopped. A file of another model or
  * other options is refused; --fresh starts it anew.
@@ -25,12 +26,14 @@ import {
   evaluatedModel,
   loadModel,
   type SceneRecord,
+  type WeightDtype,
 } from '../lib/index';
 import { machine } from './machine';
 
 /** What a results file must agree in, so that its lines may be counted together. */
 interface Header {
   readonly weights: string;
+  readonly dtype: WeightDtype;
   readonly conditions: readonly string[];
 }
 
@@ -39,6 +42,7 @@ function readArguments() {
     options: {
       model: { type: 'string', default: 'weights/vispruner-tiny' },
       backend: { type: 'string', default: 'auto' },
+      dtype: { type: 'string', default: 'auto' },
       questions: { type: 'string', default: '2000' },
       methods: { type: 'string', default: COMPARED_METHODS.join(',') },
       budgets: { type: 'string', default: BUDGETS.join(',') },
@@ -100,7 +104,11 @@ async function main(): Promise<void> {
   const options = readArguments();
   const interrupt = new AbortController();
   process.once('SIGINT', () => interrupt.abort(new Error(`Interrupted; the same command goes on from ${options.results}.`)));
-  const model = await loadModel(options.model, { backend: options.backend as BackendName | 'auto', signal: interrupt.signal });
+  const model = await loadModel(options.model, {
+    backend: options.backend as BackendName | 'auto',
+    dtype: options.dtype as WeightDtype | 'auto',
+    signal: interrupt.signal,
+  });
   const { config } = model;
   if (config.model_type !== 'llava') throw new Error(`${options.model} has no vision tower.`);
   const conditions = conditionsOf({
@@ -112,7 +120,11 @@ async function main(): Promise<void> {
     patches: (config.vision_config.image_size / config.vision_config.patch_size) ** 2,
     decoderBlocks: config.text_config.num_hidden_layers,
   });
-  const header: Header = { weights: weightsDigest(options.model), conditions: conditions.map(({ key, row }) => `${row}: ${key}`) };
+  const header: Header = {
+    weights: weightsDigest(options.model),
+    dtype: model.dtype,
+    conditions: conditions.map(({ key, row }) => `${row}: ${key}`),
+  };
   const records = openResults(options.results, header, options.fresh);
   const begun = performance.now();
   const bar = process.stderr.isTTY
@@ -138,7 +150,7 @@ async function main(): Promise<void> {
   }
   const found = accuracies(records, conditions);
   const seconds = (performance.now() - begun) / 1000;
-  console.log(`${machine(model.backend)}\n${options.model}, weights ${header.weights}`);
+  console.log(`${machine(model.backend)}\n${options.model}, weights ${header.weights}, held in ${header.dtype}`);
   console.log(
     `${asked} questions about ${records.length} held-out scenes, ${conditions.length} conditions; ${asked - before} asked now in ${seconds.toFixed(0)} s\n`,
   );
