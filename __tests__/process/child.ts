@@ -11,6 +11,11 @@ export interface Ended {
 
 /** Runs JavaScript in a process of its own, from source; `lib` is the library, `model` loads the shipped model on wasm, and `ask` asks it. */
 export function child(code: string, ...flags: string[]): Promise<Ended> {
+  return childIn({}, code, ...flags);
+}
+
+/** `child` with environment variables of its own beside this process's. */
+export function childIn(variables: Readonly<Record<string, string>>, code: string, ...flags: string[]): Promise<Ended> {
   const prelude = `
     const IMAGE = 'examples/images/stars.png', QUESTION = 'where is the yellow object?';
     const model = () => require('./lib/index').loadModel('weights/vispruner-tiny', { backend: 'wasm' });
@@ -18,6 +23,7 @@ export function child(code: string, ...flags: string[]): Promise<Ended> {
   `;
   const started = spawn(process.execPath, [...flags, '-r', 'ts-node/register', '-e', `${prelude}\n${code}`], {
     cwd: ROOT,
+    env: { ...process.env, ...variables },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   let [stdout, stderr] = ['', ''];

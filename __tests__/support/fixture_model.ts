@@ -1,9 +1,9 @@
 import type * as tf from '@tensorflow/tfjs';
+import type { BackendName } from '../../lib/backend/backends';
 import { type ModelConfig, parseConfig, type VisionLanguageConfig } from '../../lib/config';
 import type { PreparedImage } from '../../lib/image/types';
 import { Llava } from '../../lib/llava';
 import { TokenModel } from '../../lib/token_model';
-import type { BACKENDS } from './backends';
 import { HeldParameters } from './held_parameters';
 import { channelsLast, RecordedFile, readJson } from './recorded';
 
@@ -26,7 +26,7 @@ export interface RecordedCase {
 }
 
 /** A model over a fixture's weights as they are recorded, without the checkpoint reader: for tests of the model itself. Dispose it. */
-export function fixtureModel(directory: string, backend: (typeof BACKENDS)[number], override: Json = {}): TokenModel {
+export function fixtureModel(directory: string, backend: BackendName, override: Json = {}): TokenModel {
   const config = fixtureConfig(directory, override);
   const weights = new RecordedFile(directory, 'model.safetensors');
   const root = new HeldParameters((name) => weights.get(name));

@@ -29,8 +29,8 @@ interface WebgpuBackend {
 /** Drivers that compute on the processor: SwiftShader of Chromium, Mesa's two, Windows' WARP. */
 const SOFTWARE = /swiftshader|llvmpipe|lavapipe|softpipe|basic render|warp/i;
 
-/** Values from which a tensor goes to the GPU when it is made, and not when it is first used: 1 MiB. */
-const EARLY = 2 ** 18;
+/** Values from which a tensor goes to the GPU when it is made, and not when it is first used: 4 MiB. An image has fewer, whose values are read here first. */
+const EARLY = 2 ** 20;
 
 /** Dispatches in one submission at most; no block has so many. */
 const DISPATCHES = 4096;
