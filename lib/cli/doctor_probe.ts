@@ -43,7 +43,7 @@ const LEAST_SECONDS = 0.01;
 /** Sizes of the product [size / 2, size] x [size, size]. */
 const SIZES = [512, 2048, 8192] as const;
 /** Weights are read in turns, so that they come from memory and not from a cache. */
-const READ = { size: 4096, bytes: 2 ** 28 } as const;
+const READ = { size: 4096, bytes: 2 ** 27 } as const;
 const BYTES: Readonly<Record<WeightDtype, number>> = { float32: 4, bfloat16: 2, float16: 2, int8: 1 };
 const STORED = { float32: 'F32', bfloat16: 'BF16', float16: 'F16', int8: 'BF16' } as const;
 

@@ -46,6 +46,7 @@ export async function installNative({ flavour, wheels = [], additions = true, re
   const needsPip = flavour !== 'stock' && wheels.length < WHEELS[flavour].length && !hasLibraries(root, flavour);
   const pip = needsPip ? findPip() : undefined;
   await checkRequirements({ root, flavour, pip: needsPip ? (pip ?? 'absent') : undefined });
+  await mkdir(root, { recursive: true });
   const unlock = await lock(root);
   const staging = path.join(root, `.staging-${process.pid}`);
   try {

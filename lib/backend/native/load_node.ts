@@ -11,11 +11,11 @@ const PACKAGES = ['@tensorflow/tfjs-node-gpu', '@tensorflow/tfjs-node'] as const
 
 const INSTALL = 'Install it again with "vispruner doctor --install-native"';
 
-/** tfjs-node 4.22 calls two functions of `util` that Node 23 removed. The module itself is mended: `import *` would hand out a copy. */
+/**
+ * tfjs-node 4.22 calls two functions of `util` that Node 22 warns of and Node 23 removed. The module itself is mended: `import *` would hand out a copy.
+ */
 function mendUtil(): void {
-  const target = util as unknown as Record<string, unknown>;
-  target.isNullOrUndefined ??= (value: unknown) => value === null || value === undefined;
-  target.isArray ??= Array.isArray;
+  Object.assign(util, { isNullOrUndefined: (value: unknown) => value === null || value === undefined, isArray: Array.isArray });
 }
 
 /** Where a tfjs-node may be loaded from, best first: what `vispruner doctor --install-native` made, then the user's own packages. */

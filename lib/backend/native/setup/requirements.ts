@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { accessSync, constants, existsSync, mkdirSync } from 'node:fs';
+import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import { statfs } from 'node:fs/promises';
 import * as path from 'node:path';
 import { BackendError } from '../../../../layers/errors';
@@ -80,17 +80,19 @@ function platform(): string[] {
   return [`glibc ${OLDEST_GLIBC.join('.')} or later: ${found}. Use a newer distribution or an image that is based on Debian.`];
 }
 
+/** Looks at what is there of the folder's path, and makes nothing of it. */
 async function space(root: string, flavour: Flavour): Promise<string[]> {
+  const other = 'Name another folder by VISPRUNER_NATIVE=FOLDER, for this command and for those that use it.';
+  let there = root;
+  while (!existsSync(there)) there = path.dirname(there);
   try {
-    mkdirSync(root, { recursive: true });
-    accessSync(root, constants.W_OK);
+    accessSync(there, constants.W_OK);
+    if (!statSync(there).isDirectory()) throw new Error('it is no folder');
   } catch (error) {
-    return [
-      `a folder to write to: ${root} (${(error as Error).message}). Name another by VISPRUNER_NATIVE=FOLDER, for this command and for those that use it.`,
-    ];
+    return [`a folder to write to: ${there} (${(error as Error).message}). ${other}`];
   }
-  const { bavail, bsize, blocks } = await statfs(root);
+  const { bavail, bsize, blocks } = await statfs(there);
   if (blocks === 0 || bavail * bsize >= SPACE[flavour]) return []; // some file systems do not tell
   const [wants, has] = [SPACE[flavour], bavail * bsize].map((bytes) => `${(bytes / 1e9).toFixed(1)} GB`);
-  return [`disk space: ${wants} are needed at ${root}, and ${has} are free. Make room, or name another folder by VISPRUNER_NATIVE=FOLDER.`];
+  return [`disk space: ${wants} are needed at ${there}, and ${has} are free. Make room. ${other}`];
 }
