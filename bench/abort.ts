@@ -1,8 +1,9 @@
 /**
- * Time from an abort to the end of the call, in each phase of the work, on wasm.
+ * Time from an abort to the end of the call, in each phase of the work, on wasm; or of the loading of a large checkpoint on any backend.
  *
  *   npm run bench:abort                                the shipped model, and seeded layers as large as CLIP ViT-L/14-336's and a 1.1-billion-parameter Llama's
  *   npm run bench:abort -- --aborts 40 --model DIR
+ *   npm run bench:abort -- --load runs/7b-4 --backend tensorflow [--dtype auto]
  *
  * An abort is due at a moment spread over the phase. JavaScript that computes lets no timer run, so the time counts from when it was due, not from when
  * the timer ran: that is what Ctrl-C feels like. `processor` leaves out what other programs did meanwhile.
@@ -10,7 +11,16 @@
 import { parseArgs } from 'node:util';
 import * as tf from '@tensorflow/tfjs';
 import sharp from 'sharp';
-import { buildModel, loadModel, type PreparedImage, type TokenModel, type VisionLanguageModel, visPruner } from '../lib/index';
+import {
+  type BackendName,
+  buildModel,
+  loadModel,
+  type PreparedImage,
+  type TokenModel,
+  type VisionLanguageModel,
+  visPruner,
+  type WeightDtype,
+} from '../lib/index';
 import { machine } from './machine';
 import { median, table } from './statistics';
 
@@ -38,9 +48,24 @@ const LARGE = {
 
 async function main(): Promise<void> {
   const { values } = parseArgs({
-    options: { model: { type: 'string', default: 'weights/vispruner-tiny' }, aborts: { type: 'string', default: '30' } },
+    options: {
+      model: { type: 'string', default: 'weights/vispruner-tiny' },
+      aborts: { type: 'string', default: '30' },
+      load: { type: 'string' },
+      backend: { type: 'string', default: 'wasm' },
+      dtype: { type: 'string', default: 'auto' },
+    },
   });
   const aborts = Number(values.aborts);
+  if (values.load) {
+    const backend = values.backend as BackendName;
+    const dtype = values.dtype as WeightDtype;
+    const directory = values.load;
+    const work = async (signal: AbortSignal) => (await loadModel(directory, { backend, dtype, signal })).dispose();
+    const measuredLoad = await measured(new Map<string, Work>([['load', work]]), aborts);
+    console.log(`${machine(backend)}\n\n${directory}, dtype ${dtype}\n\n${measuredLoad}`);
+    return;
+  }
   const shipped = await loadModel(values.model, { backend: 'wasm' });
   console.log(`${machine(shipped.backend)}\n`);
   console.log(`${values.model}\n\n${await measured(await smallPhases(shipped, values.model), aborts)}\n`);

@@ -1,0 +1,201 @@
+import * as tf from '@tensorflow/tfjs';
+import { type BackendName, choosePrecision, type WeightDtype } from '../lib/index';
+import { BareOperations, randomBytes, TYPES } from './bare_operations';
+import { BLOCK_MATRICES, BLOCKS, PATCHES, VISION_BLOCKS_READ, VISION_MATRICES, VISION_WIDTH, VOCABULARY, WIDTH } from './llava_7b';
+
+type Shape = readonly [inDim: number, outDim: number];
+
+const PATCH_SHAPE: Shape = [3 * 14 * 14, VISION_WIDTH];
+const PROJECTOR: readonly Shape[] = [
+  [VISION_WIDTH, WIDTH],
+  [WIDTH, WIDTH],
+];
+const HEAD: Shape = [WIDTH, VOCABULARY];
+
+/** A way that is this much slower than the fastest is not tried with more rows. */
+const HOPELESS = 2;
+const TRIALS = 3;
+/** Milliseconds that a sum is measured for in a round, at least. */
+const TIME = 1000;
+
+/** One way to multiply rows by one weight. */
+interface Way {
+  readonly name: string;
+  run(x: tf.Tensor2D): void;
+}
+
+/** A weight that is held in every way. */
+interface Product {
+  readonly shape: Shape;
+  readonly ways: readonly Way[];
+  /** By number of rows. */
+  readonly fastest: Map<number, Way>;
+}
+
+/** What a sum of products took. */
+export interface Bare {
+  /** Milliseconds in the best round. */
+  readonly ms: number;
+  readonly ways: readonly string[];
+}
+
+/**
+ * The products of LLaVA-1.5-7B alone, each in the way that is fastest at that number of rows: the model's own matrices, tfjs's float32 matMul, and
+ * TensorFlow's MatMul in bfloat16. Nothing is between them: no norm, no attention, no activation. All matrices of one block are multiplied in turn, so
+ * that none is still in the processor's cache.
+ */
+export class BareProducts {
+  private readonly best = new Map<string, number>();
+
+  private constructor(
+    private readonly groups: ReadonlyMap<string, readonly Product[]>,
+    private readonly rows: ReadonlyMap<string, readonly number[]>,
+  ) {}
+
+  /** @param rowCounts of the decoder's blocks */
+  static async make(dtype: WeightDtype, backend: BackendName, tokens: readonly number[], text: number): Promise<BareProducts> {
+    // without oneDNN's product of one row: where the processor has it, it is the model's own way
+    const bare = new BareOperations(false);
+    const of = (shapes: readonly Shape[]) => inTurn(shapes, (shape) => product(shape, dtype, backend, bare));
+    const groups = new Map([
+      ['block', await of(BLOCK_MATRICES)],
+      ['head', await of([HEAD])],
+      ['vision', await of(VISION_MATRICES)],
+      ['patches', await of([PATCH_SHAPE])],
+      ['projector', await of(PROJECTOR)],
+    ]);
+    const rows = new Map([
+      ['block', [1, ...tokens.map((count) => count + text)]],
+      ['head', [1]],
+      ['vision', [PATCHES + 1]],
+      ['patches', [PATCHES]],
+      ['projector', tokens],
+    ]);
+    return new BareProducts(groups, rows);
+  }
+
+  /** Finds the fastest way of each. */
+  choose(): void {
+    for (const [name, products] of this.groups) {
+      const candidates = new Map<string, readonly Way[]>();
+      for (const rows of [...(this.rows.get(name) ?? [])].sort((a, b) => a - b)) {
+        const chosen = new Map<string, string>(); // matrices of the same shape have the same
+        const x = inputs(products, rows);
+        for (const { shape, ways, fastest } of products) {
+          const key = String(shape);
+          if (!chosen.has(key)) {
+            const { best, hopeful } = compared(candidates.get(key) ?? ways, x.get(shape[0]) as tf.Tensor2D);
+            chosen.set(key, best);
+            if (rows > 1) candidates.set(key, hopeful);
+          }
+          fastest.set(rows, ways.find((way) => way.name === chosen.get(key)) as Way);
+        }
+        tf.dispose([...x.values()]);
+      }
+    }
+  }
+
+  /** Measures a sum once more: of all matrices of a group, in turn, for a second at least. */
+  measure(name: string, rows: number): void {
+    const products = this.groups.get(name) ?? [];
+    const x = inputs(products, rows);
+    const begun = performance.now();
+    let turns = 0;
+    do {
+      for (const { shape, fastest } of products) (fastest.get(rows) as Way).run(x.get(shape[0]) as tf.Tensor2D);
+      turns++;
+    } while (performance.now() - begun < TIME);
+    const key = `${name} ${rows}`;
+    this.best.set(key, Math.min(this.best.get(key) ?? Number.POSITIVE_INFINITY, (performance.now() - begun) / turns));
+    tf.dispose([...x.values()]);
+  }
+
+  /** Measures once more what a budget needs: its prefill, its projector, and the decoding behind it. */
+  measureBudget(tokens: number, text: number): void {
+    this.measure('block', tokens + text);
+    this.measure('projector', tokens);
+    this.measure('block', 1);
+    this.measure('head', 1);
+  }
+
+  measureTower(): void {
+    this.measure('patches', PATCHES);
+    this.measure('vision', PATCHES + 1);
+  }
+
+  of(name: string, rows: number): Bare {
+    const ways = new Set((this.groups.get(name) ?? []).map(({ fastest }) => (fastest.get(rows) as Way).name));
+    return { ms: this.best.get(`${name} ${rows}`) as number, ways: [...ways] };
+  }
+
+  /** Milliseconds of all products up to the first token: tower, projector, decoder, head for one row. */
+  firstToken(tokens: number, text: number): number {
+    return this.vision + this.of('projector', tokens).ms + BLOCKS * this.of('block', tokens + text).ms + this.of('head', 1).ms;
+  }
+
+  /** Milliseconds of all products of one more token. */
+  get step(): number {
+    return BLOCKS * this.of('block', 1).ms + this.of('head', 1).ms;
+  }
+
+  get vision(): number {
+    return this.of('patches', PATCHES).ms + VISION_BLOCKS_READ * this.of('vision', PATCHES + 1).ms;
+  }
+}
+
+/** Multiply-adds of a decoder block, twice, for a number of rows. */
+export function blockWork(rows: number): number {
+  return BLOCK_MATRICES.reduce((sum, [inDim, outDim]) => sum + 2 * rows * inDim * outDim, 0);
+}
+
+/** Elements of all matrices of a decoder block, and of the head. */
+export const BLOCK_ELEMENTS: number = blockWork(1) / 2;
+export const HEAD_ELEMENTS: number = HEAD[0] * HEAD[1];
+
+async function product(shape: Shape, dtype: WeightDtype, backend: BackendName, bare: BareOperations): Promise<Product> {
+  const [inDim, outDim] = shape;
+  const bytes = randomBytes(inDim * outDim, 'bfloat16');
+  const stored = { name: 'w', dtype: 'BF16', shape: [outDim, inDim], bytes } as const;
+  const weight = bare.weight(bytes, [outDim, inDim], TYPES.bfloat16);
+  const zeros = bare.cast(bare.idOf(tf.zeros([outDim])), TYPES.float32, TYPES.bfloat16);
+  const ways: Way[] = [];
+  for (const held of new Set<WeightDtype>([dtype, 'float32'])) {
+    const { factory } = await choosePrecision(held, backend, 'bfloat16');
+    const matrix = await factory.matrix('w', inDim, outDim, stored, { head: false, pause: async () => {} });
+    ways.push({ name: held === 'float32' ? 'matMul float32' : `Matrix ${held}`, run: (x) => matrix.apply(x).dispose() });
+  }
+  const run = (x: tf.Tensor2D) => {
+    const narrow = bare.cast(bare.idOf(x), TYPES.float32, TYPES.bfloat16);
+    bare.free(bare.product(x.shape[0], TYPES.bfloat16, narrow, weight, zeros));
+    bare.free(narrow);
+  };
+  return { shape, ways: [...ways, { name: 'MatMul bfloat16', run }], fastest: new Map() };
+}
+
+/** Rows for the products, by their width. */
+function inputs(products: readonly Product[], rows: number): Map<number, tf.Tensor2D> {
+  const widths = new Set(products.map(({ shape }) => shape[0]));
+  return new Map(Array.from(widths, (width) => [width, tf.randomNormal<tf.Rank.R2>([rows, width], 0, 1, 'float32', 1)]));
+}
+
+/** The fastest way, and all that are worth trying with more rows. */
+function compared(ways: readonly Way[], x: tf.Tensor2D): { readonly best: string; readonly hopeful: readonly Way[] } {
+  const lowest = ways.map(() => Number.POSITIVE_INFINITY);
+  for (const [i, way] of ways.entries()) {
+    for (let trial = 0; trial < TRIALS; trial++) {
+      const begun = performance.now();
+      way.run(x);
+      lowest[i] = Math.min(lowest[i] as number, performance.now() - begun);
+      if (trial > 0 && (lowest[i] as number) > HOPELESS * Math.min(...lowest)) break; // the first of a way may be slower than the others
+    }
+  }
+  const least = Math.min(...lowest);
+  const best = (ways[lowest.indexOf(least)] as Way).name;
+  return { best, hopeful: ways.filter((_, i) => (lowest[i] as number) <= HOPELESS * least) };
+}
+
+async function inTurn<A, B>(values: readonly A[], make: (value: A) => Promise<B>): Promise<B[]> {
+  const made: B[] = [];
+  for (const value of values) made.push(await make(value));
+  return made;
+}
