@@ -32,7 +32,7 @@ const result = await build({
   packages: 'external',
   format: 'esm',
   target: 'es2022',
-  outdir: 'dist/esm',
+  outdir: process.argv[2] ?? 'dist/esm',
   outExtension: { '.js': '.mjs' },
   metafile: true,
   plugins: [platformFiles],

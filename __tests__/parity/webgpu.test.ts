@@ -19,6 +19,13 @@ const FEW = 4;
 
 const SHIPPED = join(FIXTURES, '..', '..', 'weights', 'vispruner-tiny');
 
+interface Asked {
+  readonly image: string;
+  readonly question: string;
+  readonly ids: readonly number[];
+  readonly answer_ids: readonly number[];
+}
+
 /** The references and tolerances that the other backends are held to. */
 describeWebgpu('webgpu against transformers', () => {
   beforeAll(useWebgpu);
@@ -104,20 +111,22 @@ describeWebgpu('webgpu against transformers', () => {
     });
   });
 
-  it('the shipped model, from its file to its answer: prompt ids, logits, text', async () => {
-    const [asked] = readJson<{ cases: { image: string; question: string; ids: number[]; text: string }[] }>('shipped', 'reference.json').cases;
+  it('the shipped model, from its file: prompt ids, logits, the first word', async () => {
+    const [asked] = readJson<{ cases: Asked[] }>('shipped', 'reference.json').cases;
     if (!asked) throw new Error('nothing was recorded');
     await withoutLeaks(async () => {
       const model = await loadModel(SHIPPED, { backend: 'webgpu' });
+      const inputIds = model.chatProcessor.encode([{ role: 'user', content: [{ type: 'image' }, { type: 'text', text: asked.question }] }], 1);
+      expect([...inputIds]).toEqual(asked.ids);
       const images = await model.prepareImages([join(FIXTURES, '..', '..', 'examples', 'images', asked.image)]);
-      const { logits } = await model.forward({ inputIds: asked.ids, images });
+      const { logits } = await model.forward({ inputIds, images });
       const last = tf.tidy(() => tf.slice(logits, [logits.shape[0] - 1, 0], [1, -1]));
       await expectClose(last, new RecordedFile('shipped', 'reference.safetensors').get('0.logits'), asked.question);
-      const answer = await model.ask(images, asked.question, { maxNewTokens: 2 });
-      expect(answer.text).toBe(asked.text);
-      tf.dispose([logits, last]);
+      const best = tf.argMax(last, -1);
+      expect([...(await best.data())]).toEqual(asked.answer_ids.slice(0, 1));
+      tf.dispose([logits, last, best]);
       disposeImages(images);
       model.dispose();
     });
-  });
+  }, 600_000);
 });

@@ -1,0 +1,128 @@
+/**
+ * One question to the shipped model in a real page: builds dist/esm anew (elsewhere), bundles it with tfjs's webgpu backend, serves it beside the model,
+ * opens it in headless Chromium, where a worker answers on webgpu, and prints what it said as JSON.
+ *
+ *   node .ci/browser_answer.mjs [--chromium PATH] [--gpu]     --gpu: the machine's own GPU, not SwiftShader
+ */
+import { execFileSync, spawn } from 'node:child_process';
+import fs from 'node:fs';
+import http from 'node:http';
+import os from 'node:os';
+import path from 'node:path';
+import process from 'node:process';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { build } from 'esbuild';
+
+const ROOT = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..');
+const MODEL = path.join(ROOT, 'weights', 'vispruner-tiny');
+const IMAGE = path.join(ROOT, 'examples', 'images', 'stars.png');
+const QUESTION = 'where is the yellow object?';
+const SECONDS = 600;
+
+const WORKER = `
+import '@tensorflow/tfjs-backend-webgpu';
+import * as tf from '@tensorflow/tfjs';
+import { loadModel } from 'vispruner';
+
+const seen = {};
+try {
+  const begun = performance.now();
+  const model = await loadModel(new URL('model/', location.href).href, { backend: 'webgpu' });
+  seen.backend = tf.getBackend();
+  seen.adapter = (await navigator.gpu.requestAdapter({ powerPreference: 'high-performance' })).info.architecture;
+  seen.load = performance.now() - begun;
+  const image = await (await fetch(new URL('image.png', location.href))).blob();
+  const answer = await model.ask(image, ${JSON.stringify(QUESTION)});
+  const pruned = await model.ask(image, ${JSON.stringify(QUESTION)}, { prune: { method: 'vispruner', tokens: 28 } });
+  Object.assign(seen, { text: answer.text, timing: answer.timing, pruned: pruned.text, kept: Array.from(pruned.visual[0].kept) });
+  model.dispose();
+  seen.tensors = tf.memory().numTensors;
+} catch (error) {
+  seen.error = String(error?.stack ?? error);
+}
+await fetch(new URL('seen', location.href), { method: 'POST', body: JSON.stringify(seen) });
+`;
+
+const PAGE = `<!doctype html><title>vispruner</title><script>new Worker('worker.js', { type: 'module' });</script>`;
+
+const FLAGS = ['--headless=new', '--no-sandbox', '--no-first-run', '--disable-extensions', '--enable-unsafe-webgpu', '--enable-features=Vulkan'];
+const SOFTWARE = ['--use-vulkan=swiftshader', '--use-webgpu-adapter=swiftshader', '--disable-vulkan-surface'];
+
+/** The worker's bundle, from a build of its own: that of dist may be an older one. */
+async function bundle(folder) {
+  execFileSync(process.execPath, [path.join(ROOT, '.ci', 'build_browser.mjs'), folder], { cwd: ROOT, stdio: ['ignore', 'ignore', 'inherit'] });
+  const { outputFiles } = await build({
+    stdin: { contents: WORKER, resolveDir: ROOT, sourcefile: 'worker.js' },
+    bundle: true,
+    format: 'esm',
+    target: 'es2022',
+    write: false,
+    logLevel: 'error',
+    nodePaths: [path.join(ROOT, 'node_modules')],
+    alias: { vispruner: path.join(folder, 'index.mjs') },
+    banner: { js: 'var global = globalThis;' },
+  });
+  return outputFiles[0].contents;
+}
+
+/** Serves page, worker, image and model; resolves with what the worker reports. */
+function serve(worker) {
+  let report;
+  const seen = new Promise((resolve) => {
+    report = resolve;
+  });
+  const server = http.createServer((request, response) => {
+    const { pathname } = new URL(request.url, 'http://localhost');
+    if (request.method === 'POST') {
+      const chunks = [];
+      request.on('data', (chunk) => chunks.push(chunk));
+      request.on('end', () => {
+        response.end();
+        report(JSON.parse(Buffer.concat(chunks).toString()));
+      });
+      return;
+    }
+    const send = (type, body) => response.setHeader('content-type', type).end(body);
+    if (pathname === '/') return send('text/html', PAGE);
+    if (pathname === '/worker.js') return send('text/javascript', worker);
+    const file = pathname === '/image.png' ? IMAGE : path.join(MODEL, path.basename(pathname));
+    if (!fs.existsSync(file)) return response.writeHead(404).end();
+    return sendFile(request, response, file);
+  });
+  return new Promise((resolve) => server.listen(0, '127.0.0.1', () => resolve({ server, seen, url: `http://127.0.0.1:${server.address().port}/` })));
+}
+
+/** Whole, or the range asked for. */
+function sendFile({ headers }, response, file) {
+  const bytes = fs.readFileSync(file);
+  const range = /^bytes=(\d+)-(\d*)$/.exec(headers.range ?? '');
+  if (!range) return response.setHeader('accept-ranges', 'bytes').end(bytes);
+  const [start, end] = [Number(range[1]), range[2] === '' ? bytes.length - 1 : Math.min(Number(range[2]), bytes.length - 1)];
+  return response.writeHead(206, { 'content-range': `bytes ${start}-${end}/${bytes.length}` }).end(bytes.subarray(start, end + 1));
+}
+
+const { values: options } = parseArgs({ options: { chromium: { type: 'string', default: 'chromium' }, gpu: { type: 'boolean', default: false } } });
+const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'vispruner-page-'));
+const { server, seen, url } = await serve(await bundle(path.join(folder, 'esm')));
+const flags = [...FLAGS, ...(options.gpu ? [] : SOFTWARE), `--user-data-dir=${path.join(folder, 'profile')}`];
+const browser = spawn(options.chromium, [...flags, url], {
+  stdio: ['ignore', 'ignore', process.env.VISPRUNER_DEBUG ? 'inherit' : 'ignore'],
+  detached: true,
+});
+const ended = new Promise((resolve) => {
+  browser.on('error', (error) => resolve({ error: `Chromium did not start: ${error.message}` }));
+  browser.on('exit', (code) => resolve({ error: `Chromium ended with ${code} before the page answered.` }));
+  setTimeout(() => resolve({ error: `no answer within ${SECONDS} s` }), SECONDS * 1000).unref();
+});
+const result = await Promise.race([seen, ended]);
+try {
+  process.kill(-browser.pid);
+} catch {
+  // it has ended
+}
+server.closeAllConnections();
+server.close();
+fs.rmSync(folder, { recursive: true, force: true, maxRetries: 5 });
+console.log(JSON.stringify(result, null, 2));
+process.exitCode = result.error === undefined ? 0 : 1;
