@@ -34,19 +34,19 @@ export async function choosePrecision(
   if (!WEIGHT_DTYPES.includes(wanted)) {
     throw new BackendError('UNKNOWN_PRECISION', `Unknown dtype "${String(wanted)}". Known: ${WEIGHT_DTYPES.join(', ')}.`);
   }
-  const float32: Precision = { dtype: 'float32', factory: float32Factory(), warnings: [] };
-  if (wanted === 'float32') return float32;
   if (backend !== 'tensorflow' && backend !== 'cuda') {
-    if (wanted === 'auto') return float32;
+    if (wanted === 'auto' || wanted === 'float32') return { dtype: 'float32', factory: float32Factory(), warnings: [] };
     throw new BackendError(
       'DTYPE_UNAVAILABLE',
       `dtype "${wanted}" is not possible on the backend "${backend}", which has float32 only. Use the backend "tensorflow" or "cuda" (vispruner doctor tells how), or dtype "auto".`,
     );
   }
-  const { fastHalf, halfWarnings, reducedFactory, reducedHindrance } = await import('./native/half_node');
+  const { fastHalf, halfWarnings, hasProducts, nativeFactory, reducedHindrance } = await import('./native/factory_node');
   const dtype = wanted === 'auto' ? fastHalf(backend, stored) : wanted;
-  if (dtype === undefined) return float32;
+  if (dtype === undefined || dtype === 'float32') {
+    return { dtype: 'float32', factory: hasProducts() ? nativeFactory('float32') : float32Factory(), warnings: [] };
+  }
   const hindrance = reducedHindrance(dtype);
   if (hindrance !== undefined) throw new BackendError('DTYPE_UNAVAILABLE', `${hindrance} Use dtype "auto" otherwise.`);
-  return { dtype, factory: reducedFactory(dtype), warnings: halfWarnings(dtype) };
+  return { dtype, factory: nativeFactory(dtype), warnings: halfWarnings(dtype) };
 }

@@ -192,7 +192,7 @@ async function main(): Promise<void> {
     return;
   }
   if (loadNative() === undefined || (await tf.setBackend('tensorflow')) !== true) {
-    throw new BackendError('BACKEND_UNAVAILABLE', 'Training needs the native backend. Build it with "npm run native".');
+    throw new BackendError('BACKEND_UNAVAILABLE', 'Training needs the native backend. Get it with "vispruner doctor --install-native".');
   }
   fs.mkdirSync(options.folder, { recursive: true });
   const logFile = path.join(options.folder, `stage${options.stage}.log`);

@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs';
 import { Linear } from '../../../layers/linear';
 import { buildModel } from '../../../lib';
-import { reducedFactory } from '../../../lib/backend/native/half_node';
+import { nativeFactory } from '../../../lib/backend/native/factory_node';
 import { hasOneRowProduct, ONE_ROW_PRODUCT, type OneRowConditions, oneRowAttributes } from '../../../lib/backend/native/one_row_node';
 import { attribute, bindingVersion, deleteHandle, execute, fromBytes, handleOf, own, TYPE } from '../../../lib/backend/native/operations_node';
 import { bfloat16Hindrance, multipliesIn } from '../../../lib/backend/native/processor_node';
@@ -15,6 +15,7 @@ const OPTIONS = { head: false, pause: () => Promise.resolve() };
 
 /** All ways to multiply with each type, whichever is the fast one here. */
 const WAYS = [
+  ['float32', 'fused'],
   ['bfloat16', 'multiplied'],
   ['bfloat16', 'widened'],
   ['bfloat16', 'fused'],
@@ -49,7 +50,7 @@ describeNative('matrices in reduced precision', () => {
   it.each(WAYS)('%s (%s): products of 0, 1, 2, 8 and 9 rows are exact where the numbers are, and nothing is left behind', async (dtype, way) => {
     await withoutNativeLeaks(async () => {
       const weight = wholes(5, 16, 1);
-      const matrix = await reducedFactory(dtype, way).matrix('w', 16, 5, stored('F32', [5, 16], bytesOf(weight)), OPTIONS);
+      const matrix = await nativeFactory(dtype, way).matrix('w', 16, 5, stored('F32', [5, 16], bytesOf(weight)), OPTIONS);
       const exact = tf.tensor2d(weight, [5, 16]);
       for (const rows of [0, 1, 2, 8, 9]) {
         const x = tf.tensor2d(wholes(rows, 16, 2), [rows, 16]);
@@ -71,7 +72,7 @@ describeNative('matrices in reduced precision', () => {
       for (const offset of [0, 1, 48, 64]) {
         const bytes = new Uint8Array(halves.length + offset).subarray(offset);
         bytes.set(halves);
-        const matrix = await reducedFactory('bfloat16').matrix('w', 16, 5, stored('BF16', [5, 16], bytes), OPTIONS);
+        const matrix = await nativeFactory('bfloat16').matrix('w', 16, 5, stored('BF16', [5, 16], bytes), OPTIONS);
         const product = matrix.apply(x);
         expect([...(await product.data())]).toEqual([...(await expected.data())]);
         product.dispose();
@@ -83,7 +84,7 @@ describeNative('matrices in reduced precision', () => {
 
   it('float32 is rounded to nearest, ties to even, and float16 is told when a weight is too large for it', async () => {
     const held = async (value: number) => {
-      const matrix = await reducedFactory('bfloat16').matrix('w', 1, 1, stored('F32', [1, 1], bytesOf(Float32Array.of(value))), OPTIONS);
+      const matrix = await nativeFactory('bfloat16').matrix('w', 1, 1, stored('F32', [1, 1], bytesOf(Float32Array.of(value))), OPTIONS);
       const product = tf.tidy(() => matrix.apply(tf.ones([1, 1])));
       const [result] = await product.data();
       product.dispose();
@@ -96,9 +97,9 @@ describeNative('matrices in reduced precision', () => {
       expect(await held(1 + 3 * 2 ** -8)).toBe(1 + 2 ** -6);
       expect(await held(1 + 2 ** -8 + 2 ** -20)).toBe(1 + 2 ** -7);
       const large = stored('F32', [1, 2], bytesOf(Float32Array.of(1, 70000)));
-      await expect(async () => reducedFactory('float16').matrix('w', 2, 1, large, OPTIONS)).rejects.toMatchObject({ code: 'HALF_OVERFLOW' });
+      await expect(async () => nativeFactory('float16').matrix('w', 2, 1, large, OPTIONS)).rejects.toMatchObject({ code: 'HALF_OVERFLOW' });
       const brain = stored('BF16', [1, 2], bytesOf(upperHalves(Float32Array.of(1, 131072))));
-      await expect(async () => reducedFactory('float16').matrix('w', 2, 1, brain, OPTIONS)).rejects.toMatchObject({ code: 'HALF_OVERFLOW' });
+      await expect(async () => nativeFactory('float16').matrix('w', 2, 1, brain, OPTIONS)).rejects.toMatchObject({ code: 'HALF_OVERFLOW' });
     });
   });
 
@@ -106,14 +107,14 @@ describeNative('matrices in reduced precision', () => {
     await withoutNativeLeaks(async () => {
       const weight = stored('F32', [2048, 1024], new Uint8Array(2048 * 1024 * 4));
       const pause = () => Promise.reject(new Error('aborted'));
-      await expect(async () => reducedFactory('bfloat16').matrix('w', 1024, 2048, weight, { head: false, pause })).rejects.toThrow('aborted');
+      await expect(async () => nativeFactory('bfloat16').matrix('w', 1024, 2048, weight, { head: false, pause })).rejects.toThrow('aborted');
     });
   });
 
   it.each(WAYS)('%s (%s): an embedding is looked up and serves as the head from one copy', async (dtype, way) => {
     await withoutNativeLeaks(async () => {
       const table = wholes(9, 16, 5);
-      const embedding = await reducedFactory(dtype, way).embedding('w', 9, 16, stored('F32', [9, 16], bytesOf(table)), {
+      const embedding = await nativeFactory(dtype, way).embedding('w', 9, 16, stored('F32', [9, 16], bytesOf(table)), {
         ...OPTIONS,
         head: true,
       });
@@ -134,7 +135,7 @@ describeNative('matrices in reduced precision', () => {
     async (way) => {
       await withoutNativeLeaks(async () => {
         const weight = wholes(5, 16, 7);
-        const matrix = await reducedFactory('bfloat16', way).matrix('w', 16, 5, stored('F32', [5, 16], bytesOf(weight)), OPTIONS);
+        const matrix = await nativeFactory('bfloat16', way).matrix('w', 16, 5, stored('F32', [5, 16], bytesOf(weight)), OPTIONS);
         const exact = tf.tensor2d(weight, [5, 16]);
         const variable = (rows: number, columns: number, seed: number) =>
           tf.tidy(() => tf.variable(tf.tensor2d(wholes(rows, columns, seed), [rows, columns])));
@@ -162,7 +163,7 @@ describeNative('matrices in reduced precision', () => {
   it.each([8192, 8190])('a large weight [601, %d] is multiplied piece by piece, with the results and the gradient of one', async (inDim) => {
     await withoutNativeLeaks(async () => {
       const weight = wholes(601, inDim, 12);
-      const matrix = await reducedFactory('bfloat16', 'widened').matrix('w', inDim, 601, stored('F32', [601, inDim], bytesOf(weight)), OPTIONS);
+      const matrix = await nativeFactory('bfloat16', 'widened').matrix('w', inDim, 601, stored('F32', [601, inDim], bytesOf(weight)), OPTIONS);
       const exact = tf.tensor2d(weight, [601, inDim]);
       for (const rows of [1, 3]) {
         const x = tf.tensor2d(wholes(rows, inDim, 13), [rows, inDim]);
@@ -175,7 +176,7 @@ describeNative('matrices in reduced precision', () => {
         expect([...(await dx.data())]).toEqual([...(await wanted.data())]);
         tf.dispose([x, ours, expected, dx, wanted]);
       }
-      const looked = await reducedFactory('bfloat16', 'widened').embedding('e', 601, inDim, stored('F32', [601, inDim], bytesOf(weight)), OPTIONS);
+      const looked = await nativeFactory('bfloat16', 'widened').embedding('e', 601, inDim, stored('F32', [601, inDim], bytesOf(weight)), OPTIONS);
       const found = looked.lookup(Int32Array.of(600, 0));
       expect([...(await found.data())]).toEqual([...weight.slice(600 * inDim), ...weight.slice(0, inDim)]);
       tf.dispose([exact, found]);
@@ -201,8 +202,8 @@ describeNative('matrices in reduced precision', () => {
         stored('F64', [rows, columns], new Uint8Array(Float64Array.from(values).buffer)),
       ];
       for (const form of forms) {
-        const matrix = await reducedFactory('int8').matrix('w', columns, rows, form, OPTIONS);
-        const table = await reducedFactory('int8').embedding('w', rows, columns, form, OPTIONS);
+        const matrix = await nativeFactory('int8').matrix('w', columns, rows, form, OPTIONS);
+        const table = await nativeFactory('int8').embedding('w', rows, columns, form, OPTIONS);
         const found = table.lookup(Int32Array.from({ length: rows }, (_, i) => i));
         const held = await found.data();
         for (let row = 0; row < rows; row++) {
@@ -234,7 +235,7 @@ describeNative('matrices in reduced precision', () => {
   it('a weight that is not finite makes what its row gives NaN in int8, not a number that looks right', async () => {
     await withoutNativeLeaks(async () => {
       const weight = stored('F32', [2, 2], bytesOf(Float32Array.of(1, Number.POSITIVE_INFINITY, 1, 1)));
-      const matrix = await reducedFactory('int8').matrix('w', 2, 2, weight, OPTIONS);
+      const matrix = await nativeFactory('int8').matrix('w', 2, 2, weight, OPTIONS);
       const x = tf.ones<tf.Rank.R2>([1, 2]);
       const product = matrix.apply(x);
       const [first, second] = await product.data();
@@ -256,7 +257,7 @@ describeNative('matrices in reduced precision', () => {
     await withoutNativeLeaks(async () => {
       const declarations = new Declarations();
       const linear = new Linear(declarations.root, 2, 1, { bias: true });
-      const factory = reducedFactory('bfloat16');
+      const factory = nativeFactory('bfloat16');
       declarations.put('matrix', 'weight', await factory.matrix('weight', 2, 1, stored('F32', [1, 2], bytesOf(Float32Array.of(1, 2))), OPTIONS));
       declarations.put('tensor', 'bias', factory.tensor('bias', [1], stored('F32', [1], bytesOf(Float32Array.of(1 + 2 ** -20)))));
       const x = tf.tensor2d([1, 1], [1, 2]);
@@ -269,7 +270,7 @@ describeNative('matrices in reduced precision', () => {
 
   it('what TensorFlow refuses is an error that leaves no handle', async () => {
     await withoutNativeLeaks(async () => {
-      const factory = reducedFactory('bfloat16');
+      const factory = nativeFactory('bfloat16');
       const matrix = await factory.matrix('w', 16, 5, stored('F32', [5, 16], bytesOf(wholes(5, 16, 1))), OPTIONS);
       const x = tf.zeros<tf.Rank.R2>([2, 15]);
       expect(() => matrix.apply(x)).toThrow();

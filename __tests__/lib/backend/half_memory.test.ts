@@ -1,7 +1,7 @@
 import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { reducedFactory } from '../../../lib/backend/native/half_node';
+import { nativeFactory } from '../../../lib/backend/native/factory_node';
 import { readCheckpoint } from '../../../weights/checkpoint_node';
 import { checkpointSource } from '../../../weights/sources';
 import { describeNative, useNative, withoutNativeLeaks } from '../../support/native';
@@ -29,7 +29,7 @@ function writeHollow(directory: string, dtype: 'BF16' | 'F32', count: number): v
 /** MiB that this process took at most while it loaded `count` matrices of 64 MiB in bfloat16. */
 async function peakOfLoading(directory: string, count: number): Promise<number> {
   const checkpoint = await readCheckpoint(directory);
-  const source = checkpointSource(checkpoint, reducedFactory('bfloat16'));
+  const source = checkpointSource(checkpoint, nativeFactory('bfloat16'));
   for (let i = 0; i < count; i++) source.root.at(`language_model.model.layers.${i}`).matrix('weight', COLUMNS, ROWS);
   const before = process.memoryUsage.rss();
   let peak = before;

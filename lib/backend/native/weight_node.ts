@@ -18,6 +18,8 @@ import { multipliesIn, nativeDevice } from './processor_node';
 export type HalfDtype = 'bfloat16' | 'float16';
 /** What takes less memory than float32. */
 export type ReducedDtype = HalfDtype | 'int8';
+/** What our own products take. */
+export type HeldDtype = ReducedDtype | 'float32';
 
 /**
  * How a product is taken: `multiplied`, in the weight's own type, where the processor has instructions for it; `widened`, in float32 with pieces of the
@@ -45,13 +47,13 @@ const PIECE = 2 ** 21;
 /** A row of that many weights, or of a multiple, begins where TensorFlow lets a part of a tensor share its memory (every 64 bytes). */
 const ALIGNED_ROW = 32;
 
-/** A weight [outDim, inDim] in reduced precision, laid out as a checkpoint has it. It is frozen: gradients flow to the rows only. */
-export abstract class ReducedWeight {
+/** A weight [outDim, inDim], laid out as a checkpoint has it. It is frozen: gradients flow to the rows only. */
+export abstract class NativeWeight {
   private readonly gathering: readonly Attribute[];
   private readonly widening: readonly Attribute[];
 
   constructor(
-    dtype: ReducedDtype,
+    dtype: HeldDtype,
     protected readonly weight: tf.Tensor2D,
   ) {
     const type = TYPE[dtype];
@@ -111,7 +113,7 @@ export abstract class ReducedWeight {
  * Products in half precision, where the processor multiplies in it: the rows are rounded, the product is summed in float32 and rounded, and widened.
  * W stays [outDim, inDim]: MatMul with transpose_b is the faster one in bfloat16, and the gradient is the same product without.
  */
-class MultipliedWeight extends ReducedWeight {
+class MultipliedWeight extends NativeWeight {
   private readonly narrowing: readonly Attribute[];
   private readonly transposed: readonly Attribute[];
   private readonly straight: readonly Attribute[];
@@ -160,7 +162,7 @@ class MultipliedWeight extends ReducedWeight {
  * Products in float32 with pieces of the weight that are widened for the moment: where the processor does not multiply in half precision, and
  * TensorFlow's own products in it are 5 to 10 times slower and cut bits off in place of rounding (measured).
  */
-class WidenedWeight extends ReducedWeight {
+class WidenedWeight extends NativeWeight {
   /** [some of outDim, inDim] each, in the memory of the weight. */
   private readonly pieces: readonly tf.Tensor2D[];
 
@@ -208,12 +210,12 @@ class WidenedWeight extends ReducedWeight {
  * Products by our own operation: float32 rows and sums, a weight that is widened in registers, read once for up to 12 rows. In int8 each row of the
  * weight is a scale times whole numbers of -127 to 127.
  */
-class FusedWeight extends ReducedWeight {
+class FusedWeight extends NativeWeight {
   private readonly straight: readonly Attribute[];
   private readonly transposed: readonly Attribute[];
 
   constructor(
-    dtype: ReducedDtype,
+    dtype: HeldDtype,
     weight: tf.Tensor2D,
     /** [outDim] in int8, else [0] */
     private readonly scale: tf.Tensor1D,
@@ -251,19 +253,19 @@ class FusedWeight extends ReducedWeight {
  * A weight from its bytes, which belong to it from then on.
  * @param way default: the fastest here
  */
-export function halfWeight(
-  dtype: HalfDtype,
-  bytes: Uint8Array,
-  shape: readonly [number, number],
-  way: ProductWay = fastestWay(dtype),
-): ReducedWeight {
+export function halfWeight(dtype: HalfDtype, bytes: Uint8Array, shape: readonly [number, number], way: ProductWay = fastestWay(dtype)): NativeWeight {
   const weight = fromBytes<tf.Tensor2D>(bytes, shape, TYPE[dtype]);
   if (way === 'fused') return new FusedWeight(dtype, weight, tf.zeros([0]));
   return way === 'multiplied' ? new MultipliedWeight(dtype, weight) : new WidenedWeight(dtype, weight);
 }
 
+/** The same in float32, by our own products. */
+export function float32Weight(bytes: Uint8Array, shape: readonly [number, number]): NativeWeight {
+  return new FusedWeight('float32', fromBytes<tf.Tensor2D>(bytes, shape, TYPE.float32), tf.zeros([0]));
+}
+
 /** A weight in int8 from its bytes in a floating-point type: each row is scaled so that its largest magnitude is 127, and rounded to nearest. */
-export function int8Weight(stored: 'float32' | HalfDtype, bytes: Uint8Array, shape: readonly [number, number]): ReducedWeight {
+export function int8Weight(stored: 'float32' | HalfDtype, bytes: Uint8Array, shape: readonly [number, number]): NativeWeight {
   const exact = fromBytes<tf.Tensor2D>(bytes, shape, TYPE[stored]);
   try {
     const [weight, scale] = executeAll('VisprunerQuantize', [attribute.type('T', TYPE[stored])], [handleOf(exact)], 2) as [Handle, Handle];

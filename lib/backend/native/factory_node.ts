@@ -6,30 +6,33 @@ import { bytesOf, fromFloat32, toFloat32 } from '../../../weights/dtype';
 import type { Pause } from '../../../weights/pacer';
 import type { MakeOptions, StoredWeight, TensorFactory } from '../../../weights/sources';
 import { float32Factory } from '../matrices';
+import { bfloat16Hindrance, cpuHasBfloat16, multipliesIn } from './processor_node';
 import {
   fastestWay,
+  float32Weight,
   type HalfDtype,
+  type HeldDtype,
   halfWeight,
   hasProducts,
   int8Weight,
+  type NativeWeight,
   type ProductWay,
   type ReducedDtype,
-  type ReducedWeight,
-} from './half_weight_node';
-import { bfloat16Hindrance, cpuHasBfloat16, multipliesIn } from './processor_node';
+} from './weight_node';
 
 /** Values rounded between two pauses: about 20 ms. */
 const STEP = 2 ** 20;
 
 /**
- * Matrices and embeddings in reduced precision on the backends `tensorflow` and `cuda`; norms, biases and all that is computed stay float32.
- * Weights lie as the checkpoint has them, [out, in], and go to the backend as they are when they are stored in that type; others are rounded to
- * nearest, ties to even, a piece at a time. In int8 each row has a scale of its own.
+ * Matrices and embeddings on the backends `tensorflow` and `cuda`; norms, biases and all that is computed are float32.
+ * Weights lie as the checkpoint has them, [out, in], and go to the backend as they are when they are stored in that type; others are widened, or rounded
+ * to nearest, ties to even, a piece at a time. In int8 each row has a scale of its own.
  *
- * @param way how products are taken; default: the fastest here. int8 has one way.
+ * @param way how products in half precision are taken; default: the fastest here. float32 and int8 have one way, for which `hasProducts` must hold.
  */
-export function reducedFactory(dtype: ReducedDtype, way: ProductWay = fastestWay(dtype)): TensorFactory {
+export function nativeFactory(dtype: HeldDtype, way?: ProductWay): TensorFactory {
   const make = async (weight: StoredWeight, shape: readonly [number, number], pause: Pause) => {
+    if (dtype === 'float32') return float32Weight(await float32Bytes(weight, pause), shape);
     if (dtype !== 'int8') return halfWeight(dtype, await halfBytes(weight, dtype, pause), shape, way);
     if (weight.dtype === 'BF16') return int8Weight('bfloat16', weight.bytes, shape);
     if (weight.dtype === 'F16') return int8Weight('float16', weight.bytes, shape);
@@ -38,10 +41,10 @@ export function reducedFactory(dtype: ReducedDtype, way: ProductWay = fastestWay
   return {
     ...float32Factory(),
     async matrix(name: string, inDim: number, outDim: number, weight: StoredWeight, { pause }: MakeOptions): Promise<Matrix> {
-      return new ReducedMatrix(name, inDim, outDim, await make(weight, [outDim, inDim], pause));
+      return new NativeMatrix(name, inDim, outDim, await make(weight, [outDim, inDim], pause));
     },
     async embedding(name: string, rows: number, dim: number, weight: StoredWeight, { pause }: MakeOptions): Promise<Embedding> {
-      return new ReducedEmbedding(name, rows, dim, await make(weight, [rows, dim], pause));
+      return new NativeEmbedding(name, rows, dim, await make(weight, [rows, dim], pause));
     },
   };
 }
@@ -54,28 +57,30 @@ export function fastHalf(backend: 'tensorflow' | 'cuda', stored: 'float32' | Hal
   return hasProducts() ? stored : undefined;
 }
 
+export { hasProducts };
+
 /** Why a precision can't be had with this binding, if it can't. */
 export function reducedHindrance(dtype: ReducedDtype): string | undefined {
   if (dtype !== 'int8' || hasProducts()) return undefined;
-  return 'dtype "int8" needs the binding that "npm run native" compiles, on the processor: TensorFlow itself has no fast product with int8 weights.';
+  return 'dtype "int8" needs the binding that "vispruner doctor --install-native" compiles, on the processor: TensorFlow itself has no fast product with int8 weights.';
 }
 
 /** Why half precision is slower than float32 here, if it is. */
 export function halfWarnings(dtype: ReducedDtype): string[] {
   if (dtype === 'int8' || fastestWay(dtype) !== 'widened') return [];
   const slow = `dtype "${dtype}" takes half of the memory of "float32" here, but is slower:`;
-  const mend = 'The binding that "npm run native" compiles has products for it.';
+  const mend = 'The binding that "vispruner doctor --install-native" compiles has products for it.';
   if (dtype === 'float16') return [`${slow} the processor does not multiply in float16. ${mend}`];
   if (!cpuHasBfloat16()) return [`${slow} the processor does not multiply in bfloat16 (avx512_bf16, amx_bf16). ${mend}`];
   return [`${slow} ${bfloat16Hindrance(process.env)} keeps TensorFlow from the instructions that the processor has. Unset it.`];
 }
 
-class ReducedMatrix implements Matrix {
+class NativeMatrix implements Matrix {
   constructor(
     readonly name: string,
     readonly inDim: number,
     readonly outDim: number,
-    private readonly weight: ReducedWeight,
+    private readonly weight: NativeWeight,
   ) {}
 
   apply(rows: tf.Tensor2D): tf.Tensor2D {
@@ -88,12 +93,12 @@ class ReducedMatrix implements Matrix {
 }
 
 /** One copy serves both uses: its rows are what is looked up, and its products with them are the head. */
-class ReducedEmbedding implements Embedding {
+class NativeEmbedding implements Embedding {
   constructor(
     readonly name: string,
     readonly rows: number,
     readonly dim: number,
-    private readonly weight: ReducedWeight,
+    private readonly weight: NativeWeight,
   ) {}
 
   lookup(ids: Int32Array): tf.Tensor2D {
