@@ -18,8 +18,9 @@ const ABSENT: Readonly<Partial<Record<BackendName, string>>> = {
 };
 
 /** What to do about a backend; undefined where nothing is to be done. */
-function advice({ available, backend, binding }: Probe): string | undefined {
+function advice({ available, backend, binding, software }: Probe): string | undefined {
   if (!available) return ABSENT[backend];
+  if (software !== undefined) return `A software adapter (${software}): the processor computes, and "auto" never takes it. Use wasm without a GPU.`;
   if (binding === undefined || binding.patch === binding.wanted) return undefined;
   if (binding.patch === 0) return 'This binding is not ours: float32 is what it is good for. "vispruner doctor --install-native" gets ours.';
   return `Its additions are of version ${binding.patch}, and this release is made for ${binding.wanted}: "vispruner doctor --install-native" makes them anew.`;

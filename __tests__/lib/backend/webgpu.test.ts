@@ -1,5 +1,6 @@
 import * as tf from '@tensorflow/tfjs';
 import { softwareName } from '../../../lib/backend/webgpu';
+import { verdict } from '../../../lib/cli/doctor_report';
 import { withoutLeaks } from '../../support/backends';
 import { disposeImages, fixtureImages, fixtureModel, type RecordedCase } from '../../support/fixture_model';
 import { readJson } from '../../support/recorded';
@@ -24,6 +25,17 @@ describe('adapters that compute in software', () => {
     named('', '', '', ''),
     {},
   ])('not %j', (adapter) => expect(softwareName(adapter)).toBeUndefined());
+});
+
+it('doctor says that an adapter computes in software, and that "auto" does not take it', () => {
+  const works = { available: true, rates: [] };
+  const { auto, backends } = verdict([
+    { ...works, backend: 'webgpu', software: 'SwiftShader driver 5.0.0' },
+    { ...works, backend: 'wasm' },
+  ]);
+  expect(auto).toBe('wasm');
+  expect(backends.map(({ advice }) => advice)).toEqual([expect.stringMatching(/software adapter \(SwiftShader driver 5\.0\.0\)/), undefined]);
+  expect(verdict([{ ...works, backend: 'webgpu' }]).auto).toBe('webgpu');
 });
 
 interface Counted {
