@@ -23,6 +23,10 @@ try {
   const names = packed.files.map((file) => file.path);
   const stray = names.filter((name) => !/^(dist\/|weights\/vispruner-tiny\/|package\.json$|README\.md$|LICENSE$)/.test(name));
   expect(stray.length === 0, `the package holds dist, the shipped model, README and LICENSE only ${stray.join(' ')}`);
+  const sources = fs.readdirSync('lib/backend/native/kernels').map((name) => `dist/cjs/lib/backend/native/kernels/${name}`);
+  const needed = [...sources, 'dist/cjs/lib/backend/native/packages/lock.json', 'dist/cjs/lib/backend/native/packages/manifest.json'];
+  const absent = needed.filter((name) => !names.includes(name));
+  expect(absent.length === 0, `the package holds what the native backend is made of ${absent.join(' ')}`);
   expect(packed.size < 20e6, `it is smaller than 20 MB: ${(packed.size / 1e6).toFixed(1)} MB, ${names.length} files`);
 
   write('package.json', JSON.stringify({ name: 'consumer', version: '1.0.0', private: true }));

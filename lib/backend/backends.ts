@@ -85,7 +85,10 @@ export async function tryBackend(backend: BackendName, { automatic = false }: { 
 /** Loads what registers the backend; returns why it can't be used. */
 const PREPARE: Readonly<Record<Exclude<BackendName, 'webgpu'>, () => Promise<string | undefined>>> = {
   async cuda() {
-    return (await nativeDevice()) === 'gpu' ? undefined : 'no binding for CUDA that finds a GPU is installed here.';
+    const device = await nativeDevice();
+    if (device === 'gpu') return undefined;
+    if (device === undefined || !(await import('./native/load_node')).isForGpu()) return 'no binding for CUDA is installed here.';
+    return 'the binding for CUDA finds no GPU: see what nvidia-smi says, and TensorFlow with TF_CPP_MIN_LOG_LEVEL=0.';
   },
   async tensorflow() {
     return (await nativeDevice()) === undefined ? 'it is not installed here.' : undefined;

@@ -13,7 +13,7 @@ export interface Machine {
 }
 
 const ABSENT: Readonly<Partial<Record<BackendName, string>>> = {
-  cuda: 'It needs Linux on x86-64 and an NVIDIA GPU with its driver: "vispruner doctor --install-native --cuda".',
+  cuda: 'For an NVIDIA GPU with its driver, on Linux x86-64: "vispruner doctor --install-native --cuda".',
   tensorflow: '"vispruner doctor --install-native" installs it (docs/native.md).',
 };
 

@@ -22,6 +22,11 @@ export function tfjsNodeIn(root: string): string {
   return path.join(root, 'node_modules', '@tensorflow', 'tfjs-node');
 }
 
+/** The native folder of a tfjs-node. */
+export function rootOf(tfjsNode: string): string {
+  return path.resolve(tfjsNode, '..', '..', '..');
+}
+
 /** The compiled binding of a tfjs-node. */
 export function bindingIn(tfjsNode: string): string {
   return path.join(tfjsNode, 'lib', 'napi-v8', 'tfjs_binding.node');

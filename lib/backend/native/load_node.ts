@@ -4,7 +4,7 @@ import * as path from 'node:path';
 import util from 'node:util';
 import * as tf from '@tensorflow/tfjs';
 import { BackendError } from '../../../layers/errors';
-import { HOST_TFJS, installedRoots, tfjsNodeIn } from './folders';
+import { HOST_TFJS, installedRoots, rootOf, tfjsNodeIn } from './folders';
 
 /** What a user may have installed; the GPU's first. */
 const PACKAGES = ['@tensorflow/tfjs-node-gpu', '@tensorflow/tfjs-node'] as const;
@@ -35,6 +35,12 @@ let loadedFrom: string | undefined;
 /** The folder of the tfjs-node that was loaded, if one was. */
 export function nativeFolder(): string | undefined {
   return loadedFrom;
+}
+
+/** Whether what was loaded can use a GPU, if it finds one. */
+export function isForGpu(): boolean {
+  if (loadedFrom === undefined) return false;
+  return path.basename(loadedFrom) === 'tfjs-node-gpu' || fs.existsSync(path.join(rootOf(loadedFrom), 'nvidia'));
 }
 
 /**
