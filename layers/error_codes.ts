@@ -520,8 +520,16 @@ export const BACKEND_CODES = {
     cause: 'The weights are larger than the memory of WebAssembly.',
     remedy: 'Use the backend "tensorflow" or "cuda", or a smaller model.',
   },
+  TOO_LARGE_FOR_WEBGPU: {
+    cause: 'A tensor is larger than the largest buffer of the GPU.',
+    remedy: 'Shorten the prompt, give fewer images, or keep fewer visual tokens ("prune").',
+  },
   UNKNOWN_BACKEND: { cause: 'There is no backend of that name.', remedy: 'Use one of the names that the message lists.', use: true },
   UNKNOWN_PRECISION: { cause: 'There is no precision of that name.', remedy: 'Use one of the names that the message lists.', use: true },
+  WEBGPU_FAILED: {
+    cause: 'The GPU, its driver or its memory failed, and what it holds can not be trusted any more.',
+    remedy: 'Load the model anew in another process or worker; take a smaller model if memory ran out.',
+  },
 } as const;
 
 export const STATE_CODES = {

@@ -1,4 +1,5 @@
 import * as tf from '@tensorflow/tfjs';
+import { type FailingBackend, reportFailures } from './webgpu_failures';
 
 /** What is read of an adapter; browsers before `info.isFallbackAdapter` had the mark on the adapter itself. */
 interface Adapter {
@@ -17,7 +18,7 @@ interface Gpu {
 }
 
 /** What is used of tfjs's backend. */
-interface WebgpuBackend {
+interface WebgpuBackend extends FailingBackend {
   readonly commandEncoder: object | null;
   endComputePassEncoder(): void;
   ensureCommandEncoderReady(): void;
@@ -75,6 +76,7 @@ export function tuneWebgpu(software: boolean): void {
   const backend = tf.backend() as unknown as WebgpuBackend & { [TUNED]?: true };
   if (backend[TUNED]) return;
   backend[TUNED] = true;
+  reportFailures(backend);
   tf.env().set('WEBGPU_DEFERRED_SUBMIT_BATCH_SIZE', DISPATCHES);
   if (software) tf.env().set('WEBGPU_THRESHOLD_TO_INCREASE_WORKGROUPS_FOR_MATMUL', NEVER);
   let due = false;
