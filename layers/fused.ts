@@ -1,4 +1,5 @@
 import * as tf from '@tensorflow/tfjs';
+import type { Matrix } from './parameters';
 
 /** Keys and values of a sequence in a form that a backend knows; changed in place. */
 export interface CacheTensors {
@@ -15,12 +16,30 @@ interface Heads {
   readonly headDim: number;
 }
 
+/** Cosines and sines of rows, [R, 1, headDim / 2] each. */
+interface Turns {
+  readonly cos: tf.Tensor3D;
+  readonly sin: tf.Tensor3D;
+}
+
+/** The parameters of a decoder block with a SwiGLU and without biases. */
+export interface DecoderBlockParts {
+  readonly inputNorm: tf.Tensor;
+  readonly postNorm: tf.Tensor;
+  readonly epsilon: number;
+  /** q, k, v, o, gate, up, down */
+  readonly matrices: readonly Matrix[];
+}
+
+/** x [R, D], rows of one sequence behind the `at` tokens that a cache holds, which it gets too -> [R, D] */
+export type DecoderBlockOperation = (x: tf.Tensor2D, table: Turns, cache: CacheTensors, at: number) => tf.Tensor2D;
+
 /** What a backend may do in one operation where the layers take several. The values are the same but for rounding; none has a gradient. */
 export interface FusedOperations {
   /** x [R, size], weight [size] -> [R, size] */
   rmsNorm(x: tf.Tensor2D, weight: tf.Tensor, epsilon: number): tf.Tensor2D;
-  /** x [R, heads * headDim], cosines and sines of its rows [R, 1, headDim / 2] -> the shape of x */
-  rotate(x: tf.Tensor2D, table: { readonly cos: tf.Tensor3D; readonly sin: tf.Tensor3D }): tf.Tensor2D;
+  /** x [R, heads * headDim] -> the same shape */
+  rotate(x: tf.Tensor2D, table: Turns): tf.Tensor2D;
   /** silu(gate) * up, of one shape */
   swiglu<T extends tf.Tensor>(gate: T, up: T): T;
   /** `attendSegments` of `batch` segments of equal length, which lie behind each other */
@@ -38,6 +57,8 @@ export interface FusedOperations {
   readCache(cache: CacheTensors, heads: Heads, length: number): { readonly keys: tf.Tensor2D; readonly values: tf.Tensor2D };
   /** queries [Q, heads * headDim], the last Q of the `length` tokens of a cache, each over those up to itself -> [Q, heads * headDim] */
   attendCache(queries: tf.Tensor2D, cache: CacheTensors, length: number): tf.Tensor2D;
+  /** A whole block as one operation, for as long as its parameters live; undefined where they are of a kind that has none. */
+  decoderBlock(parts: DecoderBlockParts): DecoderBlockOperation | undefined;
 }
 
 const byBackend = new Map<string, FusedOperations>();

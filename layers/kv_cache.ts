@@ -38,6 +38,11 @@ abstract class GrowingCache implements KeyValueCache {
   append(keys: tf.Tensor2D, values: tf.Tensor2D, positions: Int32Array): void {
     this.alive();
     this.add(keys, values);
+    this.count(positions);
+  }
+
+  /** Tokens that were added. */
+  protected count(positions: Int32Array): void {
     const all = new Int32Array(this.length + positions.length);
     all.set(this.tokenPositions);
     all.set(positions, this.length);
@@ -79,7 +84,7 @@ abstract class GrowingCache implements KeyValueCache {
   /** Frees the tensors. */
   protected abstract free(): void;
 
-  private alive(): void {
+  protected alive(): void {
     if (this.disposed) throw new StateError('DISPOSED', 'This key-value cache was disposed; start a new sequence.');
   }
 }
@@ -192,10 +197,16 @@ export class InPlaceKeyValueCache extends GrowingCache {
     super(shape);
   }
 
+  /** Tokens that an operation writes itself: it is given the tensors, and how many tokens they hold already. */
+  extend<T>(positions: Int32Array, write: (tensors: CacheTensors, at: number) => T): T {
+    this.alive();
+    const result = write(this.withRoom(positions.length), this.length);
+    this.count(positions);
+    return result;
+  }
+
   protected add(keys: tf.Tensor2D, values: tf.Tensor2D): void {
-    const tokens = this.length + keys.shape[0];
-    if (!this.held || this.held.holders > 1 || this.held.tensors.capacity < tokens) this.moveTo(tokens + Math.max(64, tokens >> 3));
-    this.operations.writeCache((this.held as NonNullable<typeof this.held>).tensors, keys, values, this.length);
+    this.operations.writeCache(this.withRoom(keys.shape[0]), keys, values, this.length);
   }
 
   protected attendTo(queries: tf.Tensor2D, options: AttendOptions = {}): tf.Tensor2D {
@@ -220,6 +231,13 @@ export class InPlaceKeyValueCache extends GrowingCache {
   protected free(): void {
     if (this.held && --this.held.holders === 0) tf.dispose([this.held.tensors.keys, this.held.tensors.values]);
     this.held = undefined;
+  }
+
+  /** The tensors, its own and with room for `more` tokens. */
+  private withRoom(more: number): CacheTensors {
+    const tokens = this.length + more;
+    if (!this.held || this.held.holders > 1 || this.held.tensors.capacity < tokens) this.moveTo(tokens + Math.max(64, tokens >> 3));
+    return (this.held as NonNullable<typeof this.held>).tensors;
   }
 
   /** Takes what is held into tensors of its own, with room for `tokens`. */

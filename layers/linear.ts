@@ -7,8 +7,8 @@ import type { Matrix, Parameter, Parameters } from './parameters';
  * Differs from the reference: the layout and the precision of the weight are the backend's business (`Matrix`).
  */
 export class Linear {
-  private readonly weight: Matrix;
-  private readonly bias: Parameter | undefined;
+  readonly weight: Matrix;
+  readonly bias: Parameter | undefined;
 
   constructor(parameters: Parameters, inDim: number, outDim: number, options: { bias: boolean }) {
     this.weight = parameters.matrix('weight', inDim, outDim);

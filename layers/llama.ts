@@ -1,7 +1,8 @@
 import * as tf from '@tensorflow/tfjs';
 import { gatedProduct } from './activation';
-import { attendSegments, attentionProbabilities, type CausalMask, type HeadShape } from './attention';
-import { type KeyValueCache, newKeyValueCache } from './kv_cache';
+import { attendSegments, attentionProbabilities, CausalMask, type HeadShape } from './attention';
+import { type DecoderBlockOperation, fused } from './fused';
+import { InPlaceKeyValueCache, type KeyValueCache, newKeyValueCache } from './kv_cache';
 import { Linear } from './linear';
 import { RmsNorm } from './norm';
 import type { Embedding, Parameters } from './parameters';
@@ -43,11 +44,14 @@ export interface ProjectedRows {
   readonly values: tf.Tensor2D;
 }
 
+/** Of more rows than these, a block's products take so long that it does not matter how many operations it is. */
+const FEW_ROWS = 64;
+
 class LlamaAttention {
-  private readonly q: Linear;
-  private readonly k: Linear;
-  private readonly v: Linear;
-  private readonly o: Linear;
+  readonly q: Linear;
+  readonly k: Linear;
+  readonly v: Linear;
+  readonly o: Linear;
   private readonly path: string;
 
   constructor(
@@ -128,6 +132,9 @@ export class LlamaBlock {
   private readonly down: Linear;
   private readonly gated: ReturnType<typeof gatedProduct>;
   private readonly path: string;
+  /** Whether it is of the kind that `FusedOperations.decoderBlock` knows. */
+  private readonly plain: boolean;
+  private found: { readonly held: unknown; readonly operation: DecoderBlockOperation | undefined } | undefined;
 
   constructor(parameters: Parameters, shape: LlamaShape, heads: HeadShape, rotary: Rotary) {
     const { hidden_size: width, intermediate_size: inner } = shape;
@@ -140,11 +147,38 @@ export class LlamaBlock {
     this.down = new Linear(parameters.at('mlp').at('down_proj'), inner, width, bias);
     this.gated = gatedProduct(shape.hidden_act);
     this.path = parameters.path;
+    this.plain = shape.hidden_act === 'silu' && !shape.attention_bias && !shape.mlp_bias;
   }
 
   /** x [R, D] -> [R, D]. Without caches, all segments are attended to within themselves (training, tests); they share the first mask. */
   apply(x: tf.Tensor2D, context: BlockContext, caches?: readonly KeyValueCache[]): tf.Tensor2D {
+    const whole = this.applyWhole(x, context, caches);
+    if (whole) return whole;
     return tf.tidy(() => this.finish(x, this.mix(this.project(x, context.rotary, context.tap), context, caches), context.tap));
+  }
+
+  /** `apply` in one operation, where the backend has it: for a few rows of one sequence. */
+  private applyWhole(x: tf.Tensor2D, { tap, masks, rotary, positions }: BlockContext, caches?: readonly KeyValueCache[]): tf.Tensor2D | undefined {
+    const cache = caches?.length === 1 ? caches[0] : undefined;
+    const rows = x.shape[0];
+    if (tap || rows > FEW_ROWS || !(cache instanceof InPlaceKeyValueCache)) return undefined;
+    if (rows === 1 ? masks[0] !== undefined : !(masks[0] instanceof CausalMask)) return undefined;
+    const operation = this.operation();
+    return operation && cache.extend(positions, (tensors, at) => operation(x, rotary, tensors, at));
+  }
+
+  /** Found again when the weights are others. */
+  private operation(): DecoderBlockOperation | undefined {
+    if (!this.plain) return undefined;
+    const { q, k, v, o } = this.attention;
+    const { held } = q.weight;
+    if (held === undefined) return undefined;
+    if (this.found?.held !== held) {
+      const matrices = [q, k, v, o, this.gate, this.up, this.down].map(({ weight }) => weight);
+      const [inputNorm, postNorm] = [this.inputNorm.weight.value, this.postNorm.weight.value];
+      this.found = { held, operation: fused()?.decoderBlock({ inputNorm, postNorm, epsilon: this.inputNorm.epsilon, matrices }) };
+    }
+    return this.found.operation;
   }
 
   /** The first of three parts of `apply`, for callers that pause in between; rows by themselves: [n, D] */

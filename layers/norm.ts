@@ -33,12 +33,12 @@ export class LayerNorm {
  * Differs from the reference: nothing. The mean of squares is taken in float32, as transformers does.
  */
 export class RmsNorm {
-  private readonly weight: Parameter;
+  readonly weight: Parameter;
 
   constructor(
     parameters: Parameters,
     size: number,
-    private readonly epsilon: number,
+    readonly epsilon: number,
   ) {
     this.weight = parameters.tensor('weight', [size]);
   }

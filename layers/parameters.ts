@@ -15,6 +15,8 @@ export interface Matrix {
   readonly outDim: number;
   /** rows [R, inDim] -> [R, outDim]; float32 in and out. */
   apply(rows: tf.Tensor2D): tf.Tensor2D;
+  /** What the backend that made it knows of it, for `FusedOperations`. */
+  readonly held?: unknown;
   dispose(): void;
 }
 

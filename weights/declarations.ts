@@ -128,6 +128,9 @@ class Scope implements Parameters {
       inDim,
       outDim,
       apply: (rows) => slot.value.apply(rows),
+      get held() {
+        return slot.value.held;
+      },
       dispose: () => slot.clear('disposed'),
     };
   }

@@ -7,7 +7,7 @@ describeNative('the kernels on a processor without AVX2', () => {
   // VISPRUNER_PORTABLE is read once in a process
   it('pass the tests that they pass with it', () => {
     const jest = createRequire(__filename).resolve('jest/bin/jest');
-    const files = ['__tests__/lib/backend/fused.test.ts', '__tests__/lib/backend/half.test.ts'];
+    const files = ['decoder_block', 'fused', 'half'].map((name) => `__tests__/lib/backend/${name}.test.ts`);
     const { status, stderr } = spawnSync(process.execPath, [jest, '--runInBand', ...files], {
       cwd: ROOT,
       env: { ...process.env, VISPRUNER_PORTABLE: '1' },

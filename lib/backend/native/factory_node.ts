@@ -80,15 +80,15 @@ class NativeMatrix implements Matrix {
     readonly name: string,
     readonly inDim: number,
     readonly outDim: number,
-    private readonly weight: NativeWeight,
+    readonly held: NativeWeight,
   ) {}
 
   apply(rows: tf.Tensor2D): tf.Tensor2D {
-    return this.weight.apply(rows);
+    return this.held.apply(rows);
   }
 
   dispose(): void {
-    this.weight.dispose();
+    this.held.dispose();
   }
 }
 

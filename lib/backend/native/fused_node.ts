@@ -1,10 +1,11 @@
 import * as tf from '@tensorflow/tfjs';
-import { type CacheTensors, type FusedOperations, registerFused } from '../../../layers/fused';
+import { type CacheTensors, type DecoderBlockOperation, type DecoderBlockParts, type FusedOperations, registerFused } from '../../../layers/fused';
 import { attribute, bindingVersion, deleteHandle, execute, executeAll, handleOf, own, wholeNumber } from './operations_node';
 import { nativeDevice } from './processor_node';
+import { FusedWeight } from './weight_node';
 
-/** The first version of our additions to the binding that has what a decoder block does between its products (`kernels/{decoder,attention}.cc`). */
-const FIRST_WITH_DECODER = 3;
+/** The first version of our additions to the binding that has what a decoder block does between its products (`kernels/{attention,block,decoder}.cc`). */
+const FIRST_WITH_DECODER = 4;
 
 /** Tokens, or dimensions, that lie side by side in a cache (`kernels/attention.cc`). */
 const LANES = 16;
@@ -49,7 +50,27 @@ const OPERATIONS: FusedOperations = {
 
   attendCache: (queries, { keys, values }: CacheTensors, length) =>
     withWhole(length, (handle) => own<tf.Tensor2D>(execute('VisprunerCacheAttention', [], [...[queries, keys, values].map(handleOf), handle]))),
+
+  decoderBlock,
 };
+
+/** Handles stay what they are for as long as their tensors live. */
+function decoderBlock({ inputNorm, postNorm, epsilon, matrices }: DecoderBlockParts): DecoderBlockOperation | undefined {
+  const weights = matrices.map(({ held }) => held);
+  if (!weights.every((weight) => weight instanceof FusedWeight)) return undefined;
+  const [{ type } = { type: 0 }] = weights;
+  if (weights.some((weight) => weight.type !== type)) return undefined;
+  const attributes = [attribute.type('T', type), attribute.real('epsilon', epsilon)];
+  const operands = weights.map(({ operands }) => operands.map(handleOf) as [number, number]);
+  const tail = [...operands.map(([weight]) => weight), ...operands.map(([, scale]) => scale)];
+  const norms = [inputNorm, postNorm].map(handleOf);
+  return (x, { cos, sin }, { keys, values }, at) =>
+    withWhole(at, (handle) =>
+      own<tf.Tensor2D>(
+        execute('VisprunerDecoderBlock', attributes, [handleOf(x), ...norms, ...[cos, sin, keys, values].map(handleOf), handle, ...tail]),
+      ),
+    );
+}
 
 function withWhole<T>(value: number, run: (handle: number) => T): T {
   const handle = wholeNumber(value);

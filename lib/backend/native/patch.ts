@@ -1,7 +1,7 @@
 import { BackendError } from '../../../layers/errors';
 
 /** What the compiled binding exports as `VISPRUNER_PATCH`; raise it with every change of the edits below, and of the operations in `kernels/`. */
-export const PATCH_VERSION = 3;
+export const PATCH_VERSION = 4;
 
 /** One edit of one source file: `after` must occur in it exactly once, and `text` is put behind it. */
 interface Edit {
@@ -61,7 +61,7 @@ export function patched(file: string, source: string): string {
     if (before === undefined || rest === undefined || more.length > 0) {
       throw new BackendError(
         'NATIVE_INSTALL',
-        `tfjs-node's ${file} is not the expected one: "${after.trim()}" occurs ${text.split(after).length - 1} times in it, not once. Remove .native and run "npm run native" again.`,
+        `tfjs-node's ${file} is not the expected one: "${after.trim()}" occurs ${text.split(after).length - 1} times in it, not once. Install again: "vispruner doctor --install-native" gets the version that the additions are for.`,
       );
     }
     return `${before}${after}${addition}${rest}`;

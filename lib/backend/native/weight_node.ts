@@ -210,7 +210,9 @@ class WidenedWeight extends NativeWeight {
  * Products by our own operation: float32 rows and sums, a weight that is widened in registers, read once for up to 12 rows. In int8 each row of the
  * weight is a scale times whole numbers of -127 to 127.
  */
-class FusedWeight extends NativeWeight {
+export class FusedWeight extends NativeWeight {
+  /** TensorFlow's number of its type. */
+  readonly type: number;
   private readonly straight: readonly Attribute[];
   private readonly transposed: readonly Attribute[];
 
@@ -221,7 +223,8 @@ class FusedWeight extends NativeWeight {
     private readonly scale: tf.Tensor1D,
   ) {
     super(dtype, weight);
-    const type = attribute.type('T', TYPE[dtype]);
+    this.type = TYPE[dtype];
+    const type = attribute.type('T', this.type);
     this.straight = [type, attribute.flag('transposed', false)];
     this.transposed = [type, attribute.flag('transposed', true)];
   }
@@ -236,6 +239,11 @@ class FusedWeight extends NativeWeight {
     this.scale.dispose();
   }
 
+  /** The weight and its scales, as our operations take them. */
+  get operands(): readonly [tf.Tensor2D, tf.Tensor1D] {
+    return [this.weight, this.scale];
+  }
+
   protected override forward(x: tf.Tensor2D): tf.Tensor2D {
     return this.product(x, this.straight);
   }
@@ -245,7 +253,7 @@ class FusedWeight extends NativeWeight {
   }
 
   private product(x: tf.Tensor2D, attributes: readonly Attribute[]): tf.Tensor2D {
-    return own(execute('VisprunerProduct', attributes, [x, this.weight, this.scale].map(handleOf)));
+    return own(execute('VisprunerProduct', attributes, [x, ...this.operands].map(handleOf)));
   }
 }
 

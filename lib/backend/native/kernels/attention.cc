@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "attention.h"
 #include "kernels.h"
 
 #if defined(__x86_64__)
@@ -73,65 +74,31 @@ void Attend(const Attention& a) {
   });
 }
 
-// Tokens [at, at + count) of a cache.
-void Write(const float* new_keys, const float* new_values, int64_t count, int64_t at, int64_t heads, int64_t depth, int64_t capacity, float* keys,
-           float* values) {
-  const int64_t width = heads * depth, padded = Lanes16(depth);
-  Parallel(heads, 1 + (1 << 14) / (count * depth + 1), [&](int64_t begin, int64_t end) {
-    for (int64_t head = begin; head < end; ++head) {
-      float *k = keys + head * capacity * depth, *v = values + head * capacity * padded;
-      for (int64_t i = 0; i < count; ++i) {
-        const int64_t token = at + i;
-        const float *key = new_keys + i * width + head * depth, *value = new_values + i * width + head * depth;
-        float* column = k + token / kLanes * depth * kLanes + token % kLanes;
-        for (int64_t d = 0; d < depth; ++d) column[d * kLanes] = key[d];
-        for (int64_t d = 0; d < depth; ++d) v[(d / kLanes * capacity + token) * kLanes + d % kLanes] = value[d];
-      }
-    }
-  });
-}
-
-// A cache's sizes, as its two tensors have them.
-struct CacheShape {
-  int64_t heads, depth, capacity;
-};
-
-bool ShapeOfCache(const TF_Tensor* keys, const TF_Tensor* values, CacheShape* shape) {
-  if (TF_NumDims(keys) != 4 || TF_NumDims(values) != 4 || TF_Dim(keys, 3) != kLanes || TF_Dim(values, 3) != kLanes) return false;
-  *shape = {TF_Dim(keys, 0), TF_Dim(keys, 2), TF_Dim(keys, 1) * kLanes};
-  return TF_Dim(values, 0) == shape->heads && TF_Dim(values, 1) * kLanes == Lanes16(shape->depth) && TF_Dim(values, 2) == shape->capacity;
-}
-
-int64_t Scalar(const TF_Tensor* tensor) { return TF_TensorElementCount(tensor) == 1 ? *Data<int32_t>(tensor) : -1; }
-
 void ComputeCacheWrite(void*, TF_OpKernelContext* context) {
   Call call(context);
   const TF_Tensor *keys = call.Input(0), *values = call.Input(1), *new_keys = call.Input(2), *new_values = call.Input(3), *at = call.Input(4);
   if (keys == nullptr || values == nullptr || new_keys == nullptr || new_values == nullptr || at == nullptr) return;
-  CacheShape shape;
-  if (!ShapeOfCache(keys, values, &shape)) return call.Fail("VisprunerCacheWrite: these are not the tensors of a cache.");
-  const int64_t count = TF_NumDims(new_keys) == 2 ? TF_Dim(new_keys, 0) : -1, first = Scalar(at), width = shape.heads * shape.depth;
+  Cache cache;
+  if (!CacheOf(keys, values, &cache)) return call.Fail("VisprunerCacheWrite: these are not the tensors of a cache.");
+  const int64_t count = TF_NumDims(new_keys) == 2 ? TF_Dim(new_keys, 0) : -1, first = Scalar(at), width = cache.heads * cache.depth;
   if (count < 0 || TF_Dim(new_keys, 1) != width || TF_NumDims(new_values) != 2 || TF_Dim(new_values, 0) != count || TF_Dim(new_values, 1) != width) {
     return call.Fail("VisprunerCacheWrite: the rows do not fit the cache.");
   }
-  if (first < 0 || first + count > shape.capacity) return call.Fail("VisprunerCacheWrite: the cache is full.");
-  // Written in place: whoever holds these two tensors is their only holder (kv_cache.ts copies a cache that is shared).
-  Write(Data<float>(new_keys), Data<float>(new_values), count, first, shape.heads, shape.depth, shape.capacity, static_cast<float*>(TF_TensorData(keys)),
-        static_cast<float*>(TF_TensorData(values)));
+  if (first < 0 || first + count > cache.capacity) return call.Fail("VisprunerCacheWrite: the cache is full.");
+  WriteCache(Data<float>(new_keys), Data<float>(new_values), count, first, cache);
 }
 
 void ComputeCacheAttention(void*, TF_OpKernelContext* context) {
   Call call(context);
   const TF_Tensor *queries = call.Input(0), *keys = call.Input(1), *values = call.Input(2), *length = call.Input(3);
   if (queries == nullptr || keys == nullptr || values == nullptr || length == nullptr) return;
-  CacheShape shape;
-  if (!ShapeOfCache(keys, values, &shape)) return call.Fail("VisprunerCacheAttention: these are not the tensors of a cache.");
+  Cache cache;
+  if (!CacheOf(keys, values, &cache)) return call.Fail("VisprunerCacheAttention: these are not the tensors of a cache.");
   const int64_t count = TF_NumDims(queries) == 2 ? TF_Dim(queries, 0) : -1, width = count < 0 ? 0 : TF_Dim(queries, 1), held = Scalar(length);
-  if (width == 0 || width % (shape.heads * shape.depth) != 0) return call.Fail("VisprunerCacheAttention: the queries do not fit the cache.");
-  if (held < count || held > shape.capacity) return call.Fail("VisprunerCacheAttention: the cache holds less than that.");
+  if (width == 0 || width % (cache.heads * cache.depth) != 0) return call.Fail("VisprunerCacheAttention: the queries do not fit the cache.");
+  if (held < count || held > cache.capacity) return call.Fail("VisprunerCacheAttention: the cache holds less than that.");
   float* output = static_cast<float*>(call.Output(0, TF_FLOAT, {count, width}));
-  if (output == nullptr || count == 0) return;
-  Attend({Data<float>(queries), Data<float>(keys), Data<float>(values), output, width / shape.depth, shape.heads, shape.depth, count, held, shape.capacity, true});
+  if (output != nullptr) AttendCache(Data<float>(queries), count, width / cache.depth, cache, held, output);
 }
 
 struct AttentionSettings {
@@ -160,7 +127,7 @@ void ComputeAttention(void* kernel, TF_OpKernelContext* context) {
   float *k = packed.data(), *v = k + key_value_heads * capacity * depth;
   for (int64_t i = 0; i < batch; ++i) {
     const int64_t from = i * length * key_value_heads * depth;
-    Write(Data<float>(keys) + from, Data<float>(values) + from, length, 0, key_value_heads, depth, capacity, k, v);
+    WriteCache(Data<float>(keys) + from, Data<float>(values) + from, length, 0, {k, v, key_value_heads, depth, capacity});
     const int64_t row = i * count * width;
     Attend({Data<float>(queries) + row, k, v, output + row, heads, key_value_heads, depth, count, length, capacity, causal != 0});
   }
@@ -180,18 +147,45 @@ void* CreateAttention(TF_OpKernelConstruction* construction) {
 
 void DeleteAttention(void* kernel) { delete static_cast<AttentionSettings*>(kernel); }
 
-void* Stateless(TF_OpKernelConstruction*) { return nullptr; }
-void Nothing(void*) {}
-
 const bool registered = [] {
   Register("VisprunerAttention", {"heads: int", "key_value_heads: int", "batch: int", "causal: bool"}, {"queries: float", "keys: float", "values: float"},
            {"y: float"}, CreateAttention, ComputeAttention, DeleteAttention);
-  Register("VisprunerCacheWrite", {}, {"keys: float", "values: float", "new_keys: float", "new_values: float", "at: int32"}, {}, Stateless,
-           ComputeCacheWrite, Nothing);
-  Register("VisprunerCacheAttention", {}, {"queries: float", "keys: float", "values: float", "length: int32"}, {"y: float"}, Stateless,
-           ComputeCacheAttention, Nothing);
+  Register("VisprunerCacheWrite", {}, {"keys: float", "values: float", "new_keys: float", "new_values: float", "at: int32"}, {}, CreateNothing,
+           ComputeCacheWrite, DeleteNothing);
+  Register("VisprunerCacheAttention", {}, {"queries: float", "keys: float", "values: float", "length: int32"}, {"y: float"}, CreateNothing,
+           ComputeCacheAttention, DeleteNothing);
   return true;
 }();
 
 }  // namespace
+
+bool CacheOf(const TF_Tensor* keys, const TF_Tensor* values, Cache* cache) {
+  if (TF_NumDims(keys) != 4 || TF_NumDims(values) != 4 || TF_Dim(keys, 3) != kLanes || TF_Dim(values, 3) != kLanes) return false;
+  // Both are written in place: whoever holds them is their only holder (layers/kv_cache.ts copies a cache that is shared).
+  *cache = {static_cast<float*>(TF_TensorData(keys)), static_cast<float*>(TF_TensorData(values)), TF_Dim(keys, 0), TF_Dim(keys, 2), TF_Dim(keys, 1) * kLanes};
+  return TF_Dim(values, 0) == cache->heads && TF_Dim(values, 1) * kLanes == Lanes16(cache->depth) && TF_Dim(values, 2) == cache->capacity;
+}
+
+void WriteCache(const float* keys, const float* values, int64_t count, int64_t at, const Cache& cache) {
+  const int64_t depth = cache.depth, width = cache.heads * depth, padded = Lanes16(depth);
+  Parallel(cache.heads, 1 + (1 << 14) / (count * depth + 1), [&](int64_t begin, int64_t end) {
+    for (int64_t head = begin; head < end; ++head) {
+      float *k = cache.keys + head * cache.capacity * depth, *v = cache.values + head * cache.capacity * padded;
+      for (int64_t i = 0; i < count; ++i) {
+        const int64_t token = at + i;
+        const float *key = keys + i * width + head * depth, *value = values + i * width + head * depth;
+        float* column = k + token / kLanes * depth * kLanes + token % kLanes;
+        for (int64_t d = 0; d < depth; ++d) column[d * kLanes] = key[d];
+        for (int64_t d = 0; d < depth; ++d) v[(d / kLanes * cache.capacity + token) * kLanes + d % kLanes] = value[d];
+      }
+    }
+  });
+}
+
+void AttendCache(const float* queries, int64_t count, int64_t query_heads, const Cache& cache, int64_t length, float* output) {
+  if (count > 0) Attend({queries, cache.keys, cache.values, output, query_heads, cache.heads, cache.depth, count, length, cache.capacity, true});
+}
+
+int64_t Scalar(const TF_Tensor* tensor) { return TF_TensorElementCount(tensor) == 1 ? *Data<int32_t>(tensor) : -1; }
+
 }  // namespace vispruner

@@ -7,6 +7,7 @@
 // All float32.
 #include <cstdint>
 
+#include "decoder.h"
 #include "kernels.h"
 
 #if defined(__x86_64__)
@@ -57,23 +58,8 @@ void ComputeRmsNorm(void* kernel, TF_OpKernelContext* context) {
   const int64_t rows = TF_Dim(x, 0), size = TF_Dim(x, 1);
   float* y = static_cast<float*>(call.Output(0, TF_FLOAT, {rows, size}));
   if (y == nullptr) return;
-  const float *values = Data<float>(x), *weight = Data<float>(w);
-  const float epsilon = *static_cast<float*>(kernel);
-  Parallel(rows, RowsAtATime(size), [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) DISPATCH(NormRow(values + row * size, weight, epsilon, y + row * size, size));
-  });
+  NormRows(Data<float>(x), Data<float>(w), *static_cast<float*>(kernel), y, rows, size);
 }
-
-void* CreateRmsNorm(TF_OpKernelConstruction* construction) {
-  auto* epsilon = new float(0);
-  TF_Status* status = TF_NewStatus();
-  TF_OpKernelConstruction_GetAttrFloat(construction, "epsilon", epsilon, status);
-  if (TF_GetCode(status) != TF_OK) TF_OpKernelConstruction_Failure(construction, status);
-  TF_DeleteStatus(status);
-  return epsilon;
-}
-
-void DeleteRmsNorm(void* kernel) { delete static_cast<float*>(kernel); }
 
 void ComputeRotate(void*, TF_OpKernelContext* context) {
   Call call(context);
@@ -86,12 +72,7 @@ void ComputeRotate(void*, TF_OpKernelContext* context) {
   }
   float* y = static_cast<float*>(call.Output(0, TF_FLOAT, {rows, width}));
   if (y == nullptr) return;
-  const float *values = Data<float>(x), *cosines = Data<float>(c), *sines = Data<float>(s);
-  Parallel(rows, RowsAtATime(width), [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) {
-      DISPATCH(RotateRow(values + row * width, cosines + row * half, sines + row * half, y + row * width, width, half));
-    }
-  });
+  RotateRows(Data<float>(x), Data<float>(c), Data<float>(s), y, rows, width, half);
 }
 
 void ComputeSwiglu(void*, TF_OpKernelContext* context) {
@@ -102,19 +83,34 @@ void ComputeSwiglu(void*, TF_OpKernelContext* context) {
   if (shape != ShapeOf(up)) return call.Fail("VisprunerSwiglu: both operands must have one shape.");
   float* y = static_cast<float*>(call.Output(0, TF_FLOAT, shape));
   if (y == nullptr) return;
-  const float *g = Data<float>(gate), *u = Data<float>(up);
-  Parallel(TF_TensorElementCount(gate), kPart, [&](int64_t begin, int64_t end) { DISPATCH(GateRange(g, u, y, begin, end)); });
+  Gate(Data<float>(gate), Data<float>(up), y, TF_TensorElementCount(gate));
 }
 
-void* Stateless(TF_OpKernelConstruction*) { return nullptr; }
-void Nothing(void*) {}
-
 const bool registered = [] {
-  Register("VisprunerRmsNorm", {"epsilon: float"}, {"x: float", "weight: float"}, {"y: float"}, CreateRmsNorm, ComputeRmsNorm, DeleteRmsNorm);
-  Register("VisprunerRotate", {}, {"x: float", "cos: float", "sin: float"}, {"y: float"}, Stateless, ComputeRotate, Nothing);
-  Register("VisprunerSwiglu", {}, {"gate: float", "up: float"}, {"y: float"}, Stateless, ComputeSwiglu, Nothing);
+  Register("VisprunerRmsNorm", {"epsilon: float"}, {"x: float", "weight: float"}, {"y: float"}, CreateEpsilon, ComputeRmsNorm, DeleteEpsilon);
+  Register("VisprunerRotate", {}, {"x: float", "cos: float", "sin: float"}, {"y: float"}, CreateNothing, ComputeRotate, DeleteNothing);
+  Register("VisprunerSwiglu", {}, {"gate: float", "up: float"}, {"y: float"}, CreateNothing, ComputeSwiglu, DeleteNothing);
   return true;
 }();
 
 }  // namespace
+
+void NormRows(const float* x, const float* weight, float epsilon, float* y, int64_t rows, int64_t size) {
+  Parallel(rows, RowsAtATime(size), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) DISPATCH(NormRow(x + row * size, weight, epsilon, y + row * size, size));
+  });
+}
+
+void RotateRows(const float* x, const float* cosines, const float* sines, float* y, int64_t rows, int64_t width, int64_t half) {
+  Parallel(rows, RowsAtATime(width), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      DISPATCH(RotateRow(x + row * width, cosines + row * half, sines + row * half, y + row * width, width, half));
+    }
+  });
+}
+
+void Gate(const float* gate, const float* up, float* y, int64_t count) {
+  Parallel(count, kPart, [&](int64_t begin, int64_t end) { DISPATCH(GateRange(gate, up, y, begin, end)); });
+}
+
 }  // namespace vispruner

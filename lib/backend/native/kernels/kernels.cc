@@ -166,6 +166,21 @@ void Call::Fail(const std::string& message) {
   TF_OpKernelContext_Failure(context_, status_);
 }
 
+void* CreateNothing(TF_OpKernelConstruction*) { return nullptr; }
+
+void DeleteNothing(void*) {}
+
+void* CreateEpsilon(TF_OpKernelConstruction* construction) {
+  auto* epsilon = new float(0);
+  TF_Status* status = TF_NewStatus();
+  TF_OpKernelConstruction_GetAttrFloat(construction, "epsilon", epsilon, status);
+  if (TF_GetCode(status) != TF_OK) TF_OpKernelConstruction_Failure(construction, status);
+  TF_DeleteStatus(status);
+  return epsilon;
+}
+
+void DeleteEpsilon(void* kernel) { delete static_cast<float*>(kernel); }
+
 void Register(const char* name, const std::vector<const char*>& attributes, const std::vector<const char*>& inputs, const std::vector<const char*>& outputs,
               void* (*create)(TF_OpKernelConstruction*), void (*compute)(void*, TF_OpKernelContext*), void (*destroy)(void*)) {
   TF_Status* status = TF_NewStatus();

@@ -48,6 +48,12 @@ const T* Data(const TF_Tensor* tensor) {
   return static_cast<const T*>(TF_TensorData(tensor));
 }
 
+// For Register: an operation keeps nothing, or its attribute "epsilon" as a float.
+void* CreateNothing(TF_OpKernelConstruction* construction);
+void DeleteNothing(void* kernel);
+void* CreateEpsilon(TF_OpKernelConstruction* construction);
+void DeleteEpsilon(void* kernel);
+
 // Registers an operation for the CPU. `arguments` are op definition parts: "x: float" in `inputs`, "T: {float, half}" in `attributes`.
 void Register(const char* name, const std::vector<const char*>& attributes, const std::vector<const char*>& inputs, const std::vector<const char*>& outputs,
               void* (*create)(TF_OpKernelConstruction*), void (*compute)(void*, TF_OpKernelContext*), void (*destroy)(void*));

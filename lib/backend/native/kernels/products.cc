@@ -8,7 +8,7 @@
 #include <cstdio>
 #include <vector>
 
-#include "kernels.h"
+#include "products.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -101,27 +101,12 @@ void ComputeProduct(void* transposed, TF_OpKernelContext* context) {
   const TF_Tensor *x = call.Input(0), *w = call.Input(1), *s = call.Input(2);
   if (x == nullptr || w == nullptr || s == nullptr) return;
   const bool turned = transposed != nullptr;
-  if (TF_NumDims(x) != 2 || TF_NumDims(w) != 2 || TF_Dim(x, 1) != TF_Dim(w, turned ? 0 : 1)) {
-    return call.Fail("VisprunerProduct: the rows do not fit the weight.");
-  }
-  const int64_t rows = TF_Dim(x, 0), N = TF_Dim(w, 0), K = TF_Dim(w, 1), columns = turned ? K : N;
-  const int64_t scales = TF_NumDims(s) == 1 ? TF_Dim(s, 0) : -1;
-  if (scales != 0 && scales != N) return call.Fail("VisprunerProduct: there must be one scale for each row of the weight, or none.");
-  float* y = static_cast<float*>(call.Output(0, TF_FLOAT, {rows, columns}));
-  if (y == nullptr || rows == 0 || columns == 0) return;
-  if (N == 0 || K == 0) {
-    for (int64_t i = 0; i < rows * columns; ++i) y[i] = 0;
-    return;
-  }
-  const float* scale = scales == 0 ? nullptr : Data<float>(s);
-  const void* weight = TF_TensorData(w);
-  switch (TF_TensorType(w)) {
-    case TF_FLOAT: return Product<float>(Data<float>(x), rows, weight, scale, y, K, N, turned);
-    case TF_BFLOAT16: return Product<BFloat16>(Data<float>(x), rows, weight, scale, y, K, N, turned);
-    case TF_HALF: return Product<Float16>(Data<float>(x), rows, weight, scale, y, K, N, turned);
-    case TF_INT8: return Product<int8_t>(Data<float>(x), rows, weight, scale, y, K, N, turned);
-    default: return call.Fail("VisprunerProduct: the weight must be float, bfloat16, half or int8.");
-  }
+  Weight weight;
+  if (!WeightOf(w, s, &weight)) return call.Fail("VisprunerProduct: a weight is a matrix with one scale for each of its rows, or none.");
+  if (TF_NumDims(x) != 2 || TF_Dim(x, 1) != (turned ? weight.N : weight.K)) return call.Fail("VisprunerProduct: the rows do not fit the weight.");
+  const int64_t rows = TF_Dim(x, 0);
+  float* y = static_cast<float*>(call.Output(0, TF_FLOAT, {rows, turned ? weight.K : weight.N}));
+  if (y != nullptr) Multiply(Data<float>(x), rows, weight, y, turned);
 }
 
 // The flag is all that a kernel keeps: a pointer that is null or not.
@@ -134,8 +119,6 @@ void* CreateProduct(TF_OpKernelConstruction* construction) {
   TF_DeleteStatus(status);
   return transposed ? &yes : nullptr;
 }
-
-void Nothing(void*) {}
 
 template <typename T>
 void Quantize(const void* weight, int8_t* q, float* scale, int64_t K, int64_t N) {
@@ -164,11 +147,33 @@ void ComputeQuantize(void*, TF_OpKernelContext* context) {
 
 const bool registered = [] {
   Register("VisprunerProduct", {"T: {float, bfloat16, half, int8}", "transposed: bool"}, {"x: float", "w: T", "scale: float"}, {"y: float"}, CreateProduct,
-           ComputeProduct, Nothing);
-  Register("VisprunerQuantize", {"T: {float, bfloat16, half}"}, {"w: T"}, {"q: int8", "scale: float"}, [](TF_OpKernelConstruction*) -> void* { return nullptr; },
-           ComputeQuantize, Nothing);
+           ComputeProduct, DeleteNothing);
+  Register("VisprunerQuantize", {"T: {float, bfloat16, half}"}, {"w: T"}, {"q: int8", "scale: float"}, CreateNothing, ComputeQuantize,
+           DeleteNothing);
   return true;
 }();
 
 }  // namespace
+
+bool WeightOf(const TF_Tensor* w, const TF_Tensor* scale, Weight* weight) {
+  if (TF_NumDims(w) != 2 || TF_NumDims(scale) != 1) return false;
+  *weight = {TF_TensorType(w), TF_TensorData(w), TF_Dim(scale, 0) == 0 ? nullptr : Data<float>(scale), TF_Dim(w, 0), TF_Dim(w, 1)};
+  return weight->scale == nullptr || TF_Dim(scale, 0) == weight->N;
+}
+
+void Multiply(const float* x, int64_t rows, const Weight& w, float* y, bool transposed) {
+  const int64_t columns = transposed ? w.K : w.N;
+  if (rows == 0 || columns == 0) return;
+  if (w.N == 0 || w.K == 0) {
+    for (int64_t i = 0; i < rows * columns; ++i) y[i] = 0;
+    return;
+  }
+  switch (w.type) {
+    case TF_BFLOAT16: return Product<BFloat16>(x, rows, w.data, w.scale, y, w.K, w.N, transposed);
+    case TF_HALF: return Product<Float16>(x, rows, w.data, w.scale, y, w.K, w.N, transposed);
+    case TF_INT8: return Product<int8_t>(x, rows, w.data, w.scale, y, w.K, w.N, transposed);
+    default: return Product<float>(x, rows, w.data, w.scale, y, w.K, w.N, transposed);
+  }
+}
+
 }  // namespace vispruner
