@@ -1,4 +1,5 @@
 import * as tf from '@tensorflow/tfjs';
+import { type BufferPool, trimFreeBuffers } from './webgpu_buffers';
 import { type FailingBackend, reportFailures } from './webgpu_failures';
 
 /** What is read of an adapter; browsers before `info.isFallbackAdapter` had the mark on the adapter itself. */
@@ -19,6 +20,9 @@ interface Gpu {
 
 /** What is used of tfjs's backend. */
 interface WebgpuBackend extends FailingBackend {
+  readonly bufferManager: FailingBackend['bufferManager'] & BufferPool;
+  /** Whose buffers are in commands that are still to be submitted. */
+  readonly commandQueueOwnedIds: WeakSet<object>;
   readonly commandEncoder: object | null;
   endComputePassEncoder(): void;
   ensureCommandEncoderReady(): void;
@@ -77,6 +81,7 @@ export function tuneWebgpu(software: boolean): void {
   if (backend[TUNED]) return;
   backend[TUNED] = true;
   reportFailures(backend);
+  trimFreeBuffers(backend.bufferManager);
   tf.env().set('WEBGPU_DEFERRED_SUBMIT_BATCH_SIZE', DISPATCHES);
   if (software) tf.env().set('WEBGPU_THRESHOLD_TO_INCREASE_WORKGROUPS_FOR_MATMUL', NEVER);
   let due = false;
@@ -95,7 +100,9 @@ export function tuneWebgpu(software: boolean): void {
   const write = backend.write.bind(backend);
   backend.write = (values, shape, dtype) => {
     const id = write(values, shape, dtype);
-    if (values && dtype !== 'string' && values.length >= EARLY) backend.uploadToGPU(id);
+    if (!values || dtype === 'string' || values.length < EARLY) return id;
+    backend.uploadToGPU(id);
+    if (backend.commandEncoder !== null) backend.commandQueueOwnedIds.add(id);
     return id;
   };
 }

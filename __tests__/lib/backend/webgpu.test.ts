@@ -135,4 +135,31 @@ describeWebgpu('webgpu', () => {
     expect((tf.memory() as unknown as { numBytesInGPU: number }).numBytesInGPU - before).toBe(4 * size);
     tensor.dispose();
   });
+
+  it('tensors of ever other sizes fill the memory with no more than 128 MiB of free buffers, and values are right across it', async () => {
+    const held = () => (tf.memory() as unknown as { numBytesAllocatedInGPU: number }).numBytesAllocatedInGPU;
+    const before = held();
+    let most = 0;
+    for (let i = 0; i < 64; i++) {
+      const sum = tf.tidy(() => tf.sum(tf.add(tf.fill([2 ** 20 + i], i), 1)));
+      const [value] = await sum.data();
+      expect((value as number) / ((2 ** 20 + i) * (i + 1))).toBeCloseTo(1, 5);
+      sum.dispose();
+      most = Math.max(most, held() - before);
+    }
+    expect(most).toBeGreaterThan(64 * 2 ** 20); // there was something to destroy: 8 MiB a round
+    expect(most).toBeLessThanOrEqual((128 + 16) * 2 ** 20);
+  });
+
+  it('a large tensor that is disposed before its upload was submitted harms nothing', async () => {
+    const size = 2 ** 20;
+    for (let i = 0; i < 40; i++) {
+      tf.tensor1d(new Float32Array(size + 4 * (i % 2)).fill(i)).dispose();
+      tf.dispose(tf.tensor1d(new Float32Array(size + i)));
+    }
+    const last = tf.tensor1d(new Float32Array(size).fill(2));
+    const sum = tf.sum(last);
+    expect([...(await sum.data())]).toEqual([2 * size]);
+    tf.dispose([last, sum]);
+  });
 });
