@@ -6,20 +6,21 @@
  *
  * The model is the one that `npm run bench:make-7b` writes to runs/7b-BLOCKS; it is written first where it is absent. With fewer than 32 decoder
  * blocks, times are those of 32: what is spent in the blocks counts 32 / blocks times, everything else (tower, choice, projector, head) once. Memory is
- * as measured. Lowest of several rounds. --python: a Python with torch and transformers, which is measured in turns with us, at the most and the fewest
+ * as measured. Lowest of several rounds. "Processor": what this process computed, on all cores, which other programs hardly change. --python: a Python with torch and transformers, which is measured in turns with us, at the most and the fewest
  * visual tokens.
  */
 import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import * as tf from '@tensorflow/tfjs';
-import { type BackendName, loadModel, type Timing, type TokenModel, type WeightDtype } from '../lib/index';
+import { type BackendName, type GenerateResult, loadModel, type Timing, type TokenModel, type WeightDtype } from '../lib/index';
 import { BareProducts } from './bare_7b';
+import { clocked } from './clock';
 import { BLOCKS, IMAGE_SIDE, IMAGE_TOKEN, PATCHES, WIDTH } from './llava_7b';
 import { machine } from './machine';
 import { peakMemory, resetPeakMemory } from './memory';
 import { Peer } from './peer_7b';
-import { type Budget, keepLowest, newBudget, reportBare, reportHere, reportRatios } from './report_7b';
+import { type Budget, keepLowest, newBudget, reportBare, reportHere, reportRatios, type Sample } from './report_7b';
 
 const TEXT = 64;
 
@@ -108,11 +109,25 @@ class Subject {
     private readonly newTokens: number,
   ) {}
 
-  async measure({ tokens }: Budget): Promise<Timing> {
+  /** An image and a question, from pixels to the last of the new tokens. */
+  async measure({ tokens }: Budget): Promise<Sample> {
     const prune = tokens === PATCHES ? ({ method: 'none' } as const) : ({ method: 'vispruner', tokens } as const);
-    const options = { prune, maxNewTokens: this.newTokens + 1, minNewTokens: this.newTokens + 1 };
-    const { timing } = await this.model.generate({ inputIds: this.inputIds, images: [this.image] }, options);
-    return { ...timing, decode: timing.decode / this.newTokens };
+    const { value: images, ...encode } = await clocked(() => this.model.encodeImages([this.image], { prune }));
+    try {
+      const options = { prune, maxNewTokens: this.newTokens + 1, minNewTokens: this.newTokens + 1 };
+      const stream = this.model.tokens([{ inputIds: this.inputIds, images }], options);
+      const first = await clocked(() => stream.next(false));
+      const { value: timing, ...rest } = await clocked(() => timingOf(stream));
+      return {
+        encode,
+        select: timing.select,
+        prefill: timing.prefill,
+        first: { passed: timing.firstToken, processor: first.processor },
+        step: { passed: timing.decode / this.newTokens, processor: rest.processor / this.newTokens },
+      };
+    } finally {
+      images.dispose();
+    }
   }
 
   measureHead(): void {
@@ -124,6 +139,14 @@ class Subject {
       this.head = Math.min(this.head, performance.now() - begun);
     }
     states.dispose();
+  }
+}
+
+/** Reads a stream to its end. */
+async function timingOf(stream: ReturnType<TokenModel['tokens']>): Promise<Timing> {
+  for (;;) {
+    const step = await stream.next(false);
+    if (step.done) return (step.value[0] as GenerateResult).timing;
   }
 }
 

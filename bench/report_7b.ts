@@ -1,21 +1,39 @@
-import type { Timing, WeightDtype } from '../lib/index';
-import { type BareProducts, BLOCK_ELEMENTS, blockWork, HEAD_ELEMENTS } from './bare_7b';
+import type { WeightDtype } from '../lib/index';
+import { type Bare, type BareProducts, BLOCK_ELEMENTS, blockWork, HEAD_ELEMENTS } from './bare_7b';
 import { BLOCKS, PATCHES } from './llava_7b';
 import { table } from './statistics';
 
-/** Figures of one number of visual tokens. Times in milliseconds, the lowest of the rounds. */
+interface Spent {
+  /** Milliseconds that passed, and milliseconds of processor time. */
+  readonly passed: number;
+  readonly processor: number;
+}
+
+/** One question. */
+export interface Sample {
+  readonly encode: Spent;
+  /** Milliseconds. */
+  readonly select: number;
+  /** Milliseconds in the decoder's blocks. */
+  readonly prefill: number;
+  /** From encoded images to the first token. */
+  readonly first: Spent;
+  /** One more token. */
+  readonly step: Spent;
+}
+
+/** Figures of one number of visual tokens, with the blocks that there are. Milliseconds, each the lowest of the rounds. */
 export interface Budget {
   readonly tokens: number;
-  /** As if there were 32 blocks. */
+  /** From pixels to the first token, as if there were 32 blocks. */
   firstToken: number;
-  /** To the first token, as measured. */
+  /** The same as measured. */
   measured: number;
   encode: number;
   select: number;
-  /** Of the blocks that there are. */
   prefill: number;
-  /** One more token, with the blocks that there are. */
   step: number;
+  readonly processor: { encode: number /** From encoded images to the first token. */; first: number; step: number };
   /** Most bytes that the process held meanwhile. */
   peak: number;
 }
@@ -34,20 +52,21 @@ const BYTES: Readonly<Record<WeightDtype, number>> = { float32: 4, bfloat16: 2, 
 
 export function newBudget(tokens: number): Budget {
   const never = Number.POSITIVE_INFINITY;
-  return { tokens, firstToken: never, measured: never, encode: never, select: never, prefill: never, step: never, peak: Number.NaN };
+  const processor = { encode: never, first: never, step: never };
+  return { tokens, firstToken: never, measured: never, encode: never, select: never, prefill: never, step: never, processor, peak: Number.NaN };
 }
 
 /** @param scale 32 / blocks */
-export function keepLowest(budget: Budget, timing: Timing, scale: number): void {
-  const keep = (name: 'firstToken' | 'measured' | 'encode' | 'select' | 'prefill' | 'step', ms: number) => {
-    budget[name] = Math.min(budget[name], ms);
+export function keepLowest(budget: Budget, { encode, select, prefill, first, step }: Sample, scale: number): void {
+  const lower = <T>(figures: T, sample: { readonly [K in keyof T]?: number }) => {
+    for (const name of Object.keys(sample) as (keyof T)[]) {
+      (figures as Record<keyof T, number>)[name] = Math.min(figures[name] as number, sample[name] as number);
+    }
   };
-  keep('measured', timing.firstToken);
-  keep('firstToken', timing.firstToken + timing.prefill * (scale - 1));
-  keep('encode', timing.encode);
-  keep('select', timing.select);
-  keep('prefill', timing.prefill);
-  keep('step', timing.decode);
+  const measured = encode.passed + first.passed;
+  const firstToken = measured + prefill * (scale - 1);
+  lower<Omit<Budget, 'processor' | 'tokens' | 'peak'>>(budget, { measured, firstToken, encode: encode.passed, select, prefill, step: step.passed });
+  lower(budget.processor, { encode: encode.processor, first: first.processor, step: step.processor });
 }
 
 const gb = (bytes: number) => (bytes / 1e9).toFixed(2);
@@ -106,49 +125,59 @@ export function reportHere(facts: Facts): string {
 }
 
 export function reportBare({ text, budgets }: Facts, bare: BareProducts): string {
-  const counts = [1, ...budgets.map(({ tokens }) => tokens + text)];
-  const rows = counts.map((count) => {
-    const { ms, ways } = bare.of('block', count);
-    return [`block, ${count} rows`, ms.toFixed(1), (blockWork(count) / ms / 1e6).toFixed(0), ways.join(', ')];
-  });
-  const tower = (bare.vision / 1000).toFixed(2);
-  const head = bare.of('head', 1);
-  return [
-    'Bare products of the same shapes, each in the way that is fastest here',
-    '',
-    table(
-      ['products', 'ms', 'GFLOP/s', 'fastest'],
-      [...rows, ['head, 1 row', head.ms.toFixed(1), '', head.ways.join(', ')], ['tower, s', tower, '', '']],
-    ),
-  ].join('\n');
+  const line = (what: string, name: string, count: number, work: number) => {
+    const { ms, processor } = bare.of(name, count);
+    return [what, ms.toFixed(1), processor.toFixed(1), (work / ms / 1e6).toFixed(0), bare.ways(name, count).join(', ')];
+  };
+  const rows = [1, ...budgets.map(({ tokens }) => tokens + text)].map((count) => line(`block, ${count} row(s)`, 'block', count, blockWork(count)));
+  const { ms, processor } = bare.tower;
+  rows.push(line('head, 1 row', 'head', 1, 2 * HEAD_ELEMENTS), ['tower', ms.toFixed(0), processor.toFixed(0), '', '']);
+  const title = 'Bare products of the same shapes, each in the way that is fastest here';
+  return `${title}\n\n${table(['products', 'ms', 'processor, ms', 'GFLOP/s', 'fastest'], rows)}`;
 }
 
-/** The figures to reach. */
+/** The figures to reach: by the time that passed, and by processor time for a machine that has other work. */
 export function reportRatios(facts: Facts, bare: BareProducts): string {
   const { blocks, text, budgets } = facts;
   const rows: string[][] = [];
+  const add = (what: string, bound: string, shown: readonly [string, string], met: boolean) => rows.push([what, bound, ...shown, met ? 'yes' : 'NO']);
+  for (const { tokens, prefill, processor } of budgets) {
+    const ratio = (blocks * bare.of('block', tokens + text).ms) / prefill;
+    const computed = bare.prefill(tokens, text, blocks).processor / processor.first;
+    add(`prefill of ${tokens + text}: rate over bare products`, '85%', [percent(ratio), percent(computed)], ratio >= 0.85);
+  }
+  for (const budget of budgets) {
+    const ratio = bare.step(BLOCKS).ms / stepOf(facts, budget);
+    const computed = bare.step(blocks).processor / budget.processor.step;
+    add(`a token behind ${budget.tokens + text}: rate over bare products`, '85%', [percent(ratio), percent(computed)], ratio >= 0.85);
+  }
+  for (const { tokens, share, bareShare } of shares(facts, bare)) {
+    const ratio = share.ms / bareShare.ms;
+    const both = (name: 'ms' | 'processor') =>
+      `${(share[name] / bareShare[name]).toFixed(2)} (${share[name].toFixed(3)} / ${bareShare[name].toFixed(3)})`;
+    add(`first token at ${tokens} over ${PATCHES} (here / bare)`, '1.10', [both('ms'), both('processor')], ratio <= 1.1);
+  }
+  for (const { tokens, select, firstToken } of budgets) {
+    if (tokens === PATCHES) continue;
+    const share = select / firstToken;
+    add(`choosing ${tokens}`, '30 ms, 1%', [`${select.toFixed(1)} ms, ${percent(share, 2)}`, ''], select <= 30 && share <= 0.01);
+  }
+  return table(['figure', 'bound', 'here', 'by processor time', 'met'], rows);
+}
+
+/** What part of the first token's time at 576 visual tokens is left at fewer, here and in bare products. */
+function shares({ blocks, text, budgets }: Facts, bare: BareProducts): { readonly tokens: number; readonly share: Bare; readonly bareShare: Bare }[] {
   const full = budgets.find(({ tokens }) => tokens === PATCHES);
-  const add = (what: string, here: string, bound: string, value: string, met: boolean) => rows.push([what, here, bound, value, met ? 'yes' : 'NO']);
-  for (const budget of budgets) {
-    const count = budget.tokens + text;
-    const ratio = (blocks * bare.of('block', count).ms) / budget.prefill;
-    add(`prefill of ${count}, rate over bare products`, percent(ratio), '85%', '', ratio >= 0.85);
-  }
-  for (const budget of budgets) {
-    const ratio = bare.step / stepOf(facts, budget);
-    add(`a token behind ${budget.tokens + text}, rate over bare products`, percent(ratio), '85%', '', ratio >= 0.85);
-  }
-  for (const budget of budgets) {
-    if (!full || budget === full) continue;
-    const here = budget.firstToken / full.firstToken;
-    const alone = bare.firstToken(budget.tokens, text) / bare.firstToken(PATCHES, text);
-    const value = `${here.toFixed(3)} here, ${alone.toFixed(3)} bare`;
-    add(`first token at ${budget.tokens} over ${PATCHES}, over the bare ratio`, (here / alone).toFixed(2), '1.10', value, here / alone <= 1.1);
-  }
-  for (const budget of budgets) {
-    if (budget.tokens === PATCHES) continue;
-    const share = budget.select / budget.firstToken;
-    add(`select ${budget.tokens}, ms`, budget.select.toFixed(1), '30, 1%', percent(share, 2), budget.select <= 30 && share <= 0.01);
-  }
-  return table(['figure', 'here', 'bound', 'detail', 'met'], rows);
+  if (!full) return [];
+  const spent = ({ tokens, firstToken, processor }: Budget): Bare => {
+    const inBlocks = processor.first - bare.prefill(tokens, text, 0).processor;
+    return { ms: firstToken, processor: processor.encode + processor.first + inBlocks * (BLOCKS / blocks - 1) };
+  };
+  const over = (one: Bare, other: Bare): Bare => ({ ms: one.ms / other.ms, processor: one.processor / other.processor });
+  const pruned = budgets.filter((budget) => budget !== full);
+  return pruned.map((budget) => ({
+    tokens: budget.tokens,
+    share: over(spent(budget), spent(full)),
+    bareShare: over(bare.firstToken(budget.tokens, text), bare.firstToken(PATCHES, text)),
+  }));
 }
