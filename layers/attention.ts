@@ -29,9 +29,13 @@ export function causalMask(queries: number, keys: number): tf.Tensor2D {
   return tf.tensor2d(mask, [queries, keys]);
 }
 
+/** Elements of the map of scores that is made at once: 64 MiB in float32. Longer sequences go through in parts, unless a tap asks for the map. */
+export const LARGEST_MAP: { elements: number } = { elements: 2 ** 24 };
+
 /** `causalMask` as a tensor that is made when it is first needed: not every backend needs one. */
 export class CausalMask {
   private made: tf.Tensor2D | undefined;
+  private readonly parts = new Map<string, CausalMask>();
 
   constructor(
     readonly queries: number,
@@ -44,9 +48,19 @@ export class CausalMask {
     return this.made;
   }
 
+  /** The mask of queries [start, end) over the keys that they see; it belongs to this one. */
+  of(start: number, end: number): CausalMask {
+    const key = `${start} ${end}`;
+    const part = this.parts.get(key) ?? new CausalMask(end - start, this.keys - this.queries + end);
+    this.parts.set(key, part);
+    return part;
+  }
+
   dispose(): void {
     this.made?.dispose();
     this.made = undefined;
+    for (const part of this.parts.values()) part.dispose();
+    this.parts.clear();
   }
 }
 
@@ -194,17 +208,44 @@ function attendBatched(
   const q = tf.reshape(byHead(scaledQueries, queryLength, group * headDim), [batch * keyValueHeads, queryLength * group, headDim]) as tf.Tensor3D;
   const k = tf.reshape(byHead(keys, keyLength, headDim), [batch * keyValueHeads, keyLength, headDim]) as tf.Tensor3D;
   const v = tf.reshape(byHead(values, keyLength, headDim), [batch * keyValueHeads, keyLength, headDim]) as tf.Tensor3D;
-  const raw = tf.matMul(q, k, false, true); // [batch * keyValueHeads, Q * group, K]
-  const probabilities = tf.softmax(options.mask ? tf.add<tf.Tensor3D>(raw, grouped(maskTensor(options.mask), group)) : raw);
-  if (options.onProbabilities) {
-    const maps = tf.reshape(probabilities, [batch, keyValueHeads, queryLength, group, keyLength]);
-    for (let i = 0; i < batch; i++) {
-      const one = tf.reshape(tf.slice(maps, [i, 0, 0, 0, 0], [1, -1, -1, -1, -1]), [keyValueHeads, queryLength, group, keyLength]);
-      options.onProbabilities(tf.reshape(tf.transpose(one, [0, 2, 1, 3]), [heads, queryLength, keyLength]));
-    }
+  const mixed = inParts(batch * heads, queryLength, keyLength, options, (start, end, mask) => {
+    const seen = mask?.shape[1] ?? keyLength;
+    const some = (x: tf.Tensor3D, from: number, length: number) => (length === x.shape[1] ? x : tf.slice(x, [0, from, 0], [-1, length, -1]));
+    const raw = tf.matMul(some(q, start * group, (end - start) * group), some(k, 0, seen), false, true); // [batch * keyValueHeads, Q * group, K]
+    const probabilities = tf.softmax(mask ? tf.add<tf.Tensor3D>(raw, grouped(mask, group)) : raw);
+    if (options.onProbabilities) handOutMaps(probabilities as tf.Tensor3D, batch, group, options.onProbabilities);
+    return tf.matMul<tf.Tensor3D>(probabilities, some(v, 0, seen));
+  });
+  const byQuery = tf.reshape(mixed, [batch, keyValueHeads, queryLength, group * headDim]);
+  return tf.reshape(tf.transpose(byQuery, [0, 2, 1, 3]), [batch * queryLength, heads * headDim]);
+}
+
+/** Queries in as many parts as their maps need. -> what `attendPart` gives for each, joined along its second dimension */
+function inParts(
+  heads: number,
+  queries: number,
+  keys: number,
+  { mask, onProbabilities }: AttendOptions,
+  attendPart: (start: number, end: number, mask: tf.Tensor2D | undefined) => tf.Tensor3D,
+): tf.Tensor3D {
+  const count = onProbabilities || mask instanceof tf.Tensor ? 1 : Math.min(queries, Math.ceil((heads * queries * keys) / LARGEST_MAP.elements));
+  if (count <= 1) return attendPart(0, queries, mask && maskTensor(mask));
+  const edge = (i: number) => Math.round((i * queries) / count);
+  const parts = Array.from({ length: count }, (_, i) =>
+    tf.tidy(() => attendPart(edge(i), edge(i + 1), (mask as CausalMask | undefined)?.of(edge(i), edge(i + 1)).tensor)),
+  );
+  return tf.concat(parts, 1);
+}
+
+/** probabilities [batch * keyValueHeads, Q * group, K], to a callback that takes [heads, Q, K] of each sequence. */
+function handOutMaps(probabilities: tf.Tensor3D, batch: number, group: number, onProbabilities: (probabilities: tf.Tensor3D) => void): void {
+  const [rows, stacked, keys] = probabilities.shape;
+  const [keyValueHeads, queries] = [rows / batch, stacked / group];
+  const maps = tf.reshape(probabilities, [batch, keyValueHeads, queries, group, keys]);
+  for (let i = 0; i < batch; i++) {
+    const one = tf.reshape(tf.slice(maps, [i, 0, 0, 0, 0], [1, -1, -1, -1, -1]), [keyValueHeads, queries, group, keys]);
+    onProbabilities(tf.reshape<tf.Rank.R3>(tf.transpose(one, [0, 2, 1, 3]), [keyValueHeads * group, queries, keys]));
   }
-  const mixed = tf.reshape(tf.matMul(probabilities, v), [batch, keyValueHeads, queryLength, group * headDim]);
-  return tf.reshape(tf.transpose(mixed, [0, 2, 1, 3]), [batch * queryLength, heads * headDim]);
 }
 
 /** q [rows, headDim], k [headDim, K] -> [rows, K] */

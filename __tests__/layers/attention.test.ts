@@ -1,5 +1,5 @@
 import * as tf from '@tensorflow/tfjs';
-import { attend, attendSegments, attentionProbabilities, causalMask } from '../../layers/attention';
+import { attend, attendSegments, attentionProbabilities, CausalMask, causalMask, LARGEST_MAP } from '../../layers/attention';
 import { StateError } from '../../layers/errors';
 import { ConcatKeyValueCache, HeadwiseKeyValueCache } from '../../layers/kv_cache';
 import { BACKENDS, useBackend, withoutLeaks } from '../support/backends';
@@ -23,6 +23,28 @@ describe.each(BACKENDS)('attention on %s', (backend) => {
       await expectClose(output, mean, 'the mixed values');
       tf.dispose([queries, keys, values, output, mean]);
     });
+  });
+
+  it('of more tokens than one map is made for goes through in parts, each of the keys that it sees', async () => {
+    const [queries, keys, values] = [random(50, 12, 31), random(50, 6, 32), random(50, 6, 33)];
+    const { elements } = LARGEST_MAP;
+    await withoutLeaks(async () => {
+      for (const mask of [new CausalMask(50, 50), undefined]) {
+        const run = async () => ({ ...(await tf.profile(() => attend(queries, keys, values, SHAPE, { mask }))) }); // it is one object for all
+        const whole = await run();
+        LARGEST_MAP.elements = 1500; // of 4 * 50 * 50
+        const parts = await run().finally(() => {
+          LARGEST_MAP.elements = elements;
+        });
+        await expectClose(parts.result as tf.Tensor, whole.result as tf.Tensor, mask ? 'causal' : 'all', 1e-6);
+        const softmaxes = ({ kernels }: { readonly kernels: readonly { readonly name: string }[] }) =>
+          kernels.filter(({ name }) => name === 'Softmax').length;
+        if (backend === 'cpu') expect([whole, parts].map(softmaxes)).toEqual([1, 7]);
+        mask?.dispose();
+        tf.dispose([parts.result, whole.result]);
+      }
+    });
+    tf.dispose([queries, keys, values]);
   });
 
   it('with grouped queries equals attention with every key-value head repeated', async () => {
