@@ -1,6 +1,6 @@
 /**
  * One question to the shipped model in a real page: builds dist/esm anew (elsewhere), bundles it with tfjs's webgpu backend, serves it beside the model,
- * opens it in headless Chromium, where a worker answers on webgpu, and prints what it said as JSON.
+ * opens it in headless Chromium, where a worker answers on webgpu, and prints what it said as JSON, also what "auto" takes there.
  *
  *   node .ci/browser_answer.mjs [--chromium PATH] [--gpu]     --gpu: the machine's own GPU, not SwiftShader
  */
@@ -17,34 +17,41 @@ import { build } from 'esbuild';
 const ROOT = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..');
 const MODEL = path.join(ROOT, 'weights', 'vispruner-tiny');
 const IMAGE = path.join(ROOT, 'examples', 'images', 'stars.png');
+const WASM = path.join(ROOT, 'node_modules', '@tensorflow', 'tfjs-backend-wasm', 'dist');
 const QUESTION = 'where is the yellow object?';
 const SECONDS = 600;
 
+/** Started twice, for a worker has one backend: the first answers, the second tells which backend "auto" takes. */
 const WORKER = `
 import '@tensorflow/tfjs-backend-webgpu';
 import * as tf from '@tensorflow/tfjs';
-import { loadModel } from 'vispruner';
+import { loadModel, useBackend } from 'vispruner';
 
-const seen = {};
-try {
-  const begun = performance.now();
+async function answers() {
   const model = await loadModel(new URL('model/', location.href).href, { backend: 'webgpu' });
-  seen.backend = tf.getBackend();
-  seen.adapter = (await navigator.gpu.requestAdapter({ powerPreference: 'high-performance' })).info.architecture;
-  seen.load = performance.now() - begun;
+  const { info } = await navigator.gpu.requestAdapter({ powerPreference: 'high-performance' });
   const image = await (await fetch(new URL('image.png', location.href))).blob();
-  const answer = await model.ask(image, ${JSON.stringify(QUESTION)});
+  const { text, timing } = await model.ask(image, ${JSON.stringify(QUESTION)});
   const pruned = await model.ask(image, ${JSON.stringify(QUESTION)}, { prune: { method: 'vispruner', tokens: 28 } });
-  Object.assign(seen, { text: answer.text, timing: answer.timing, pruned: pruned.text, kept: Array.from(pruned.visual[0].kept) });
   model.dispose();
-  seen.tensors = tf.memory().numTensors;
-} catch (error) {
-  seen.error = String(error?.stack ?? error);
+  const adapter = [info.vendor, info.architecture, info.device, info.description].filter(Boolean).join(', ');
+  const kept = Array.from(pruned.visual[0].kept);
+  return { backend: tf.getBackend(), adapter, text, timing, pruned: pruned.text, kept, tensors: tf.memory().numTensors };
 }
-await fetch(new URL('seen', location.href), { method: 'POST', body: JSON.stringify(seen) });
+
+const job = location.search === '?auto' ? useBackend('auto').then((auto) => ({ auto })) : answers();
+job.catch((error) => ({ error: String(error?.stack ?? error) })).then(postMessage);
 `;
 
-const PAGE = `<!doctype html><title>vispruner</title><script>new Worker('worker.js', { type: 'module' });</script>`;
+const PAGE = `<!doctype html><title>vispruner</title><script type="module">
+const said = (url) => new Promise((resolve) => {
+  const worker = new Worker(url, { type: 'module' });
+  worker.onmessage = ({ data }) => { worker.terminate(); resolve(data); };
+  worker.onerror = ({ message }) => resolve({ error: message });
+});
+const seen = { ...(await said('worker.js?auto')), ...(await said('worker.js')) };
+await fetch('seen', { method: 'POST', body: JSON.stringify(seen) });
+</script>`;
 
 const FLAGS = ['--headless=new', '--no-sandbox', '--no-first-run', '--disable-extensions', '--enable-unsafe-webgpu', '--enable-features=Vulkan'];
 const SOFTWARE = ['--use-vulkan=swiftshader', '--use-webgpu-adapter=swiftshader', '--disable-vulkan-surface'];
@@ -86,11 +93,16 @@ function serve(worker) {
     const send = (type, body) => response.setHeader('content-type', type).end(body);
     if (pathname === '/') return send('text/html', PAGE);
     if (pathname === '/worker.js') return send('text/javascript', worker);
-    const file = pathname === '/image.png' ? IMAGE : path.join(MODEL, path.basename(pathname));
+    const file = fileOf(pathname);
     if (!fs.existsSync(file)) return response.writeHead(404).end();
     return sendFile(request, response, file);
   });
   return new Promise((resolve) => server.listen(0, '127.0.0.1', () => resolve({ server, seen, url: `http://127.0.0.1:${server.address().port}/` })));
+}
+
+function fileOf(pathname) {
+  if (pathname === '/image.png') return IMAGE;
+  return path.join(pathname.endsWith('.wasm') ? WASM : MODEL, path.basename(pathname));
 }
 
 /** Whole, or the range asked for. */
