@@ -5,8 +5,8 @@
  *   npm run bench:7b [-- --blocks 4] [--dtype auto] [--rounds 3] [--tokens 16] [--budgets 576,192,128,64,32] [--model DIR] [--python PATH]
  *
  * The model is the one that `npm run bench:make-7b` writes to runs/7b-BLOCKS; it is written first where it is absent. With fewer than 32 decoder
- * blocks, times are those of 32: what is spent in the blocks counts 32 / blocks times, everything else (tower, choice, projector, head) once. Memory is
- * as measured. Lowest of several rounds. "Processor": what this process computed, on all cores, which other programs hardly change. --python: a Python with torch and transformers, which is measured in turns with us, at the most and the fewest
+ * blocks, times are those of 32: what is spent in the blocks counts as often as 32 blocks have their work (of a prompt's last one, only keys and values
+ * are of all rows), everything else (tower, choice, projector, head) once. Memory is as measured. Lowest of several rounds. "Processor": what this process computed, on all cores, which other programs hardly change. --python: a Python with torch and transformers, which is measured in turns with us, at the most and the fewest
  * visual tokens.
  */
 import { execFileSync } from 'node:child_process';
@@ -16,7 +16,7 @@ import * as tf from '@tensorflow/tfjs';
 import { type BackendName, type GenerateResult, loadModel, type Timing, type TokenModel, type WeightDtype } from '../lib/index';
 import { BareProducts } from './bare_7b';
 import { clocked } from './clock';
-import { BLOCKS, IMAGE_SIDE, IMAGE_TOKEN, PATCHES, WIDTH } from './llava_7b';
+import { IMAGE_SIDE, IMAGE_TOKEN, PATCHES, WIDTH } from './llava_7b';
 import { machine } from './machine';
 import { peakMemory, resetPeakMemory } from './memory';
 import { Peer } from './peer_7b';
@@ -80,7 +80,7 @@ async function main(): Promise<void> {
     subject.measureHead();
     bare.measureTower();
     for (const budget of budgets) {
-      keepLowest(budget, await subject.measure(budget), BLOCKS / blocks);
+      keepLowest(budget, await subject.measure(budget), blocks);
       bare.measureBudget(budget.tokens, TEXT);
       if (budget === budgets[0] || budget === budgets.at(-1)) await peer?.measure(budget, TEXT);
     }

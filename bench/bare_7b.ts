@@ -145,7 +145,7 @@ export class BareProducts {
 
   /** All products between the tower and the first token: projector, decoder, head for one row. */
   prefill(tokens: number, text: number, blocks: number): Bare {
-    return sum([this.of('projector', tokens), 1], [this.of('block', tokens + text), blocks], [this.of('head', 1), 1]);
+    return sum([this.of('projector', tokens), 1], [this.of('block', tokens + text), prefillBlocks(blocks)], [this.of('head', 1), 1]);
   }
 
   /** All products up to the first token. */
@@ -173,6 +173,11 @@ export function processorNow(): number {
 /** Multiply-adds of a decoder block, twice, for a number of rows. */
 export function blockWork(rows: number): number {
   return BLOCK_MATRICES.reduce((sum, [inDim, outDim]) => sum + 2 * rows * inDim * outDim, 0);
+}
+
+/** Whole blocks of work in the prefill of some: of the last one, only keys and values are of all rows. */
+export function prefillBlocks(blocks: number): number {
+  return blocks === 0 ? 0 : blocks - 1 + (2 * WIDTH * WIDTH) / BLOCK_ELEMENTS;
 }
 
 /** Elements of all matrices of a decoder block, and of the head. */

@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { BLOCKS, IMAGE_TOKEN } from './llava_7b';
-import { type Budget, type Facts, stepOf } from './report_7b';
+import { type Budget, type Facts, prefillScale, stepOf } from './report_7b';
 import { type Done, Worker } from './small_worker';
 import { table } from './statistics';
 
@@ -78,7 +78,7 @@ export class Peer {
         ((prefill * scale) / 1000).toFixed(2),
         theirStep.toFixed(0),
         times(first, ours.firstToken),
-        times(prefill, ours.prefill),
+        times(prefill * scale, ours.prefill * prefillScale(this.blocks)),
         times(theirStep, stepOf(facts, ours)),
       ];
     });

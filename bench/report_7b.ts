@@ -1,5 +1,5 @@
 import type { WeightDtype } from '../lib/index';
-import { type Bare, type BareProducts, BLOCK_ELEMENTS, blockWork, HEAD_ELEMENTS } from './bare_7b';
+import { type Bare, type BareProducts, BLOCK_ELEMENTS, blockWork, HEAD_ELEMENTS, prefillBlocks } from './bare_7b';
 import { BLOCKS, PATCHES } from './llava_7b';
 import { table } from './statistics';
 
@@ -56,15 +56,14 @@ export function newBudget(tokens: number): Budget {
   return { tokens, firstToken: never, measured: never, encode: never, select: never, prefill: never, step: never, processor, peak: Number.NaN };
 }
 
-/** @param scale 32 / blocks */
-export function keepLowest(budget: Budget, { encode, select, prefill, first, step }: Sample, scale: number): void {
+export function keepLowest(budget: Budget, { encode, select, prefill, first, step }: Sample, blocks: number): void {
   const lower = <T>(figures: T, sample: { readonly [K in keyof T]?: number }) => {
     for (const name of Object.keys(sample) as (keyof T)[]) {
       (figures as Record<keyof T, number>)[name] = Math.min(figures[name] as number, sample[name] as number);
     }
   };
   const measured = encode.passed + first.passed;
-  const firstToken = measured + prefill * (scale - 1);
+  const firstToken = measured + prefill * (prefillScale(blocks) - 1);
   lower<Omit<Budget, 'processor' | 'tokens' | 'peak'>>(budget, { measured, firstToken, encode: encode.passed, select, prefill, step: step.passed });
   lower(budget.processor, { encode: encode.processor, first: first.processor, step: step.processor });
 }
@@ -72,6 +71,11 @@ export function keepLowest(budget: Budget, { encode, select, prefill, first, ste
 const gb = (bytes: number) => (bytes / 1e9).toFixed(2);
 const seconds = (ms: number) => (ms / 1000).toFixed(2);
 const percent = (share: number, digits = 0) => `${(100 * share).toFixed(digits)}%`;
+
+/** How many times as long the prefill of 32 blocks takes as that of fewer. */
+export function prefillScale(blocks: number): number {
+  return prefillBlocks(BLOCKS) / prefillBlocks(blocks);
+}
 
 /** Milliseconds of one more token with 32 blocks. */
 export function stepOf({ blocks, head }: Facts, { step }: Budget): number {
@@ -84,15 +88,14 @@ function bytesRead(dtype: WeightDtype): number {
 
 export function reportHere(facts: Facts): string {
   const { blocks, dtype, text, head, load, budgets } = facts;
-  const scale = BLOCKS / blocks;
   const rows = budgets.map((budget) => [
     String(budget.tokens),
     seconds(budget.firstToken),
     seconds(budget.encode),
     budget.select.toFixed(1),
     percent(budget.select / budget.firstToken, 2),
-    seconds(budget.prefill * scale),
-    ((scale * blocks * blockWork(budget.tokens + text)) / (budget.prefill * scale) / 1e6).toFixed(0),
+    seconds(budget.prefill * prefillScale(blocks)),
+    ((prefillBlocks(blocks) * blockWork(budget.tokens + text)) / budget.prefill / 1e6).toFixed(0),
     stepOf(facts, budget).toFixed(0),
     (bytesRead(dtype) / stepOf(facts, budget) / 1e6).toFixed(1),
     seconds(budget.measured),
@@ -142,7 +145,7 @@ export function reportRatios(facts: Facts, bare: BareProducts): string {
   const rows: string[][] = [];
   const add = (what: string, bound: string, shown: readonly [string, string], met: boolean) => rows.push([what, bound, ...shown, met ? 'yes' : 'NO']);
   for (const { tokens, prefill, processor } of budgets) {
-    const ratio = (blocks * bare.of('block', tokens + text).ms) / prefill;
+    const ratio = (prefillBlocks(blocks) * bare.of('block', tokens + text).ms) / prefill;
     const computed = bare.prefill(tokens, text, blocks).processor / processor.first;
     add(`prefill of ${tokens + text}: rate over bare products`, '85%', [percent(ratio), percent(computed)], ratio >= 0.85);
   }
@@ -171,7 +174,7 @@ function shares({ blocks, text, budgets }: Facts, bare: BareProducts): { readonl
   if (!full) return [];
   const spent = ({ tokens, firstToken, processor }: Budget): Bare => {
     const inBlocks = processor.first - bare.prefill(tokens, text, 0).processor;
-    return { ms: firstToken, processor: processor.encode + processor.first + inBlocks * (BLOCKS / blocks - 1) };
+    return { ms: firstToken, processor: processor.encode + processor.first + inBlocks * (prefillScale(blocks) - 1) };
   };
   const over = (one: Bare, other: Bare): Bare => ({ ms: one.ms / other.ms, processor: one.processor / other.processor });
   const pruned = budgets.filter((budget) => budget !== full);
