@@ -13,7 +13,7 @@ const ACTIVATIONS: Readonly<Record<string, Activation>> = {
   relu: (x) => tf.relu(x),
   silu: gated(1),
   /** x sigmoid(1.702 x): CLIP's. */
-  quick_gelu: gated(1.702),
+  quick_gelu: (x) => fused()?.quickGelu(x) ?? quickGelu(x),
   /** x Phi(x), exactly. */
   gelu: (x) => tf.tidy(() => tf.mul(tf.mul(x, 0.5), tf.add(tf.erf(tf.mul(x, SQRT_HALF)), 1))),
   gelu_pytorch_tanh: (x) =>
@@ -39,6 +39,8 @@ function gated(slope: number): Activation {
   });
   return <T extends tf.Tensor>(x: T) => apply(x) as T;
 }
+
+const quickGelu = gated(1.702);
 
 /** The product of an activated gate and another tensor, as in a gated MLP. @throws ConfigError `UNKNOWN_ACTIVATION` */
 export function gatedProduct(name: string): <T extends tf.Tensor>(gate: T, up: T) => T {

@@ -38,6 +38,10 @@ export type DecoderBlockOperation = (x: tf.Tensor2D, table: Turns, cache: CacheT
 export interface FusedOperations {
   /** x [R, size], weight [size] -> [R, size] */
   rmsNorm(x: tf.Tensor2D, weight: tf.Tensor, epsilon: number): tf.Tensor2D;
+  /** x [R, size], weight and bias [size] -> [R, size] */
+  layerNorm(x: tf.Tensor2D, weight: tf.Tensor, bias: tf.Tensor, epsilon: number): tf.Tensor2D;
+  /** x sigmoid(1.702 x), elementwise */
+  quickGelu<T extends tf.Tensor>(x: T): T;
   /** x [R, heads * headDim] -> the same shape */
   rotate(x: tf.Tensor2D, table: Turns): tf.Tensor2D;
   /** silu(gate) * up, of one shape */

@@ -23,7 +23,8 @@ export class LayerNorm {
 
   /** x [rows, size] -> [rows, size] */
   apply(x: tf.Tensor2D): tf.Tensor2D {
-    return layerNorm(this.epsilon)(x, this.weight.value, this.bias.value) as tf.Tensor2D;
+    const [weight, bias] = [this.weight.value, this.bias.value];
+    return fused()?.layerNorm(x, weight, bias, this.epsilon) ?? (layerNorm(this.epsilon)(x, weight, bias) as tf.Tensor2D);
   }
 }
 

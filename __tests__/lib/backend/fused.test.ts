@@ -107,6 +107,31 @@ describeNative("the decoder's operations in the native binding", () => {
   });
 
   it.each([
+    [0, 8],
+    [1, 1],
+    [3, 7],
+    [5, 4099],
+  ])('LayerNorm of [%i, %i] is what its formula gives, far from zero too', async (rows, size) => {
+    await withoutNativeLeaks(async () => {
+      const [x, weight, bias] = [spread(rows * size, 80, 3).map((value) => value + 5), spread(size, 81), spread(size, 82)];
+      const expected = new Float64Array(rows * size);
+      for (let row = 0; row < rows; row++) {
+        const own = Array.from(x.subarray(row * size, (row + 1) * size));
+        const mean = own.reduce((sum, value) => sum + value, 0) / size;
+        const variance = own.reduce((sum, value) => sum + (value - mean) ** 2, 0) / size;
+        for (const [i, value] of own.entries()) {
+          expected[row * size + i] = ((value - mean) / Math.sqrt(variance + 1e-5)) * (weight[i] as number) + (bias[i] as number);
+        }
+      }
+      const [rowsOfX, w, b] = [tf.tensor2d(x, [rows, size]), tf.tensor1d(weight), tf.tensor1d(bias)];
+      const actual = operations().layerNorm(rowsOfX, w, b, 1e-5);
+      expect(actual.shape).toEqual([rows, size]);
+      await expectNear(actual, expected, 2 ** -18); // the mean, 5, is rounded before it is taken away
+      tf.dispose([rowsOfX, w, b, actual]);
+    });
+  });
+
+  it.each([
     [0, 2, 4],
     [1, 1, 1],
     [7, 3, 5],
@@ -145,6 +170,20 @@ describeNative("the decoder's operations in the native binding", () => {
       const edges = operations().swiglu(extremes, ones as tf.Tensor1D);
       expect([...(await edges.data())]).toEqual([100, -0, 0, Number.POSITIVE_INFINITY, Number.NaN, Math.fround(3e38)]);
       tf.dispose([g, u, actual, extremes, ones, edges]);
+    });
+  });
+
+  it('quick GELU of 40,003 values, and of the largest and the smallest', async () => {
+    await withoutNativeLeaks(async () => {
+      const values = spread(40_003, 83, 20);
+      const [x, extremes] = [tf.tensor1d(values), tf.tensor1d([100, -100, 0, Number.POSITIVE_INFINITY, Number.NaN, 3e38])];
+      const [actual, edges] = [operations().quickGelu(x), operations().quickGelu(extremes)];
+      await expectNear(
+        actual,
+        Float64Array.from(values, (value) => value / (1 + Math.exp(-1.702 * value))),
+      );
+      expect([...(await edges.data())]).toEqual([100, -0, 0, Number.POSITIVE_INFINITY, Number.NaN, Math.fround(3e38)]);
+      tf.dispose([x, extremes, actual, edges]);
     });
   });
 

@@ -5,7 +5,7 @@ import { nativeDevice } from './processor_node';
 import { FusedWeight } from './weight_node';
 
 /** The first version of our additions to the binding that has what a decoder block does between its products (`kernels/{attention,block,decoder}.cc`). */
-const FIRST_WITH_DECODER = 4;
+const FIRST_WITH_DECODER = 5;
 
 /** Tokens, or dimensions, that lie side by side in a cache (`kernels/attention.cc`). */
 const LANES = 16;
@@ -17,6 +17,9 @@ export function registerNativeOperations(): void {
 
 const OPERATIONS: FusedOperations = {
   rmsNorm: (x, weight, epsilon) => own<tf.Tensor2D>(execute('VisprunerRmsNorm', [attribute.real('epsilon', epsilon)], [x, weight].map(handleOf))),
+  layerNorm: (x, weight, bias, epsilon) =>
+    own<tf.Tensor2D>(execute('VisprunerLayerNorm', [attribute.real('epsilon', epsilon)], [x, weight, bias].map(handleOf))),
+  quickGelu: <T extends tf.Tensor>(x: T) => own<T>(execute('VisprunerQuickGelu', [], [handleOf(x)])),
   rotate: (x, { cos, sin }) => own<tf.Tensor2D>(execute('VisprunerRotate', [], [x, cos, sin].map(handleOf))),
   swiglu: <T extends tf.Tensor>(gate: T, up: T) => own<T>(execute('VisprunerSwiglu', [], [gate, up].map(handleOf))),
 

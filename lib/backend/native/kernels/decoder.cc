@@ -1,6 +1,8 @@
-// What a decoder block does between its products, each in one pass where TensorFlow takes three to eight operations:
+// What the blocks of decoder and encoder do between their products, each in one pass where TensorFlow takes three to eight operations:
 //
 //   VisprunerRmsNorm(x [R, C], weight [C]; epsilon) -> [R, C]
+//   VisprunerLayerNorm(x [R, C], weight [C], bias [C]; epsilon) -> [R, C]
+//   VisprunerQuickGelu(x) -> x sigmoid(1.702 x), elementwise
 //   VisprunerRotate(x [R, heads * 2 half], cos [R, ..., half], sin) -> the same shape: rotary position embedding, first half of a head with the second
 //   VisprunerSwiglu(gate, up) -> gate sigmoid(gate) up, elementwise
 //
@@ -61,6 +63,31 @@ void ComputeRmsNorm(void* kernel, TF_OpKernelContext* context) {
   NormRows(Data<float>(x), Data<float>(w), *static_cast<float*>(kernel), y, rows, size);
 }
 
+void ComputeLayerNorm(void* kernel, TF_OpKernelContext* context) {
+  Call call(context);
+  const TF_Tensor *x = call.Input(0), *w = call.Input(1), *b = call.Input(2);
+  if (x == nullptr || w == nullptr || b == nullptr) return;
+  const int64_t size = TF_NumDims(x) == 2 ? TF_Dim(x, 1) : -1;
+  if (size < 0 || TF_TensorElementCount(w) != size || TF_TensorElementCount(b) != size) return call.Fail("VisprunerLayerNorm: the rows do not fit the weight.");
+  const int64_t rows = TF_Dim(x, 0);
+  float* y = static_cast<float*>(call.Output(0, TF_FLOAT, {rows, size}));
+  if (y == nullptr) return;
+  const float *values = Data<float>(x), *weight = Data<float>(w), *bias = Data<float>(b), epsilon = *static_cast<float*>(kernel);
+  Parallel(rows, RowsAtATime(size), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) DISPATCH(LayerNormRow(values + row * size, weight, bias, epsilon, y + row * size, size));
+  });
+}
+
+void ComputeQuickGelu(void*, TF_OpKernelContext* context) {
+  Call call(context);
+  const TF_Tensor* x = call.Input(0);
+  if (x == nullptr) return;
+  float* y = static_cast<float*>(call.Output(0, TF_FLOAT, ShapeOf(x)));
+  if (y == nullptr) return;
+  const float* values = Data<float>(x);
+  Parallel(TF_TensorElementCount(x), kPart, [&](int64_t begin, int64_t end) { DISPATCH(QuickGeluRange(values, y, begin, end)); });
+}
+
 void ComputeRotate(void*, TF_OpKernelContext* context) {
   Call call(context);
   const TF_Tensor *x = call.Input(0), *c = call.Input(1), *s = call.Input(2);
@@ -88,6 +115,9 @@ void ComputeSwiglu(void*, TF_OpKernelContext* context) {
 
 const bool registered = [] {
   Register("VisprunerRmsNorm", {"epsilon: float"}, {"x: float", "weight: float"}, {"y: float"}, CreateEpsilon, ComputeRmsNorm, DeleteEpsilon);
+  Register("VisprunerLayerNorm", {"epsilon: float"}, {"x: float", "weight: float", "bias: float"}, {"y: float"}, CreateEpsilon, ComputeLayerNorm,
+           DeleteEpsilon);
+  Register("VisprunerQuickGelu", {}, {"x: float"}, {"y: float"}, CreateNothing, ComputeQuickGelu, DeleteNothing);
   Register("VisprunerRotate", {}, {"x: float", "cos: float", "sin: float"}, {"y: float"}, CreateNothing, ComputeRotate, DeleteNothing);
   Register("VisprunerSwiglu", {}, {"gate: float", "up: float"}, {"y: float"}, CreateNothing, ComputeSwiglu, DeleteNothing);
   return true;
