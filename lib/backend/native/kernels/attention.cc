@@ -12,12 +12,6 @@
 #include "attention.h"
 #include "kernels.h"
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-
-#pragma GCC diagnostic ignored "-Wpsabi"
-
 namespace vispruner {
 namespace {
 
@@ -38,26 +32,8 @@ struct Attention {
   int64_t Sees(int64_t query) const { return causal ? length - query_count + query + 1 : length; }
 };
 
-#if defined(__x86_64__)
-#pragma GCC push_options
-#pragma GCC target("avx2,fma,f16c")
-#define VISPRUNER_AVX2 1
-namespace avx2 {
-#include "attention_simd.h"
-}
-#undef VISPRUNER_AVX2
-#pragma GCC pop_options
-#endif
-#define VISPRUNER_AVX2 0
-namespace portable {
-#include "attention_simd.h"
-}
-
-#if defined(__x86_64__)
-#define DISPATCH(...) (HasAvx2() ? avx2::__VA_ARGS__ : portable::__VA_ARGS__)
-#else
-#define DISPATCH(...) (portable::__VA_ARGS__)
-#endif
+#define SIMD "attention_simd.h"
+#include "dispatch.h"
 
 void Attend(const Attention& a) {
   const int64_t rows = a.query_count * (a.heads / a.key_value_heads);

@@ -12,37 +12,13 @@
 #include "decoder.h"
 #include "kernels.h"
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-
-#pragma GCC diagnostic ignored "-Wpsabi"
-
 namespace vispruner {
 namespace {
 
 constexpr int64_t kPart = 1 << 14;  // values that one thread takes at a time
 
-#if defined(__x86_64__)
-#pragma GCC push_options
-#pragma GCC target("avx2,fma,f16c")
-#define VISPRUNER_AVX2 1
-namespace avx2 {
-#include "decoder_simd.h"
-}
-#undef VISPRUNER_AVX2
-#pragma GCC pop_options
-#endif
-#define VISPRUNER_AVX2 0
-namespace portable {
-#include "decoder_simd.h"
-}
-
-#if defined(__x86_64__)
-#define DISPATCH(...) (HasAvx2() ? avx2::__VA_ARGS__ : portable::__VA_ARGS__)
-#else
-#define DISPATCH(...) (portable::__VA_ARGS__)
-#endif
+#define SIMD "decoder_simd.h"
+#include "dispatch.h"
 
 std::vector<int64_t> ShapeOf(const TF_Tensor* tensor) {
   std::vector<int64_t> shape;

@@ -14,6 +14,10 @@
 #include "tensorflow/c/tf_status.h"
 #include "tensorflow/c/tf_tensor.h"
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 namespace vispruner {
 
 // Whether the processor has AVX2, FMA and F16C, and VISPRUNER_PORTABLE=1 does not forbid them.

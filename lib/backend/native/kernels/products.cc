@@ -10,12 +10,6 @@
 
 #include "products.h"
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-
-#pragma GCC diagnostic ignored "-Wpsabi"
-
 namespace vispruner {
 namespace {
 
@@ -35,26 +29,8 @@ constexpr int kFew = 12;       // rows for which the weight is not packed (measu
 constexpr int kAhead = 2048;   // bytes
 constexpr int64_t kPart = 1 << 16;  // bytes of weight that one thread takes at a time
 
-#if defined(__x86_64__)
-#pragma GCC push_options
-#pragma GCC target("avx2,fma,f16c")
-#define VISPRUNER_AVX2 1
-namespace avx2 {
-#include "products_simd.h"
-}
-#undef VISPRUNER_AVX2
-#pragma GCC pop_options
-#endif
-#define VISPRUNER_AVX2 0
-namespace portable {
-#include "products_simd.h"
-}
-
-#if defined(__x86_64__)
-#define DISPATCH(...) (HasAvx2() ? avx2::__VA_ARGS__ : portable::__VA_ARGS__)
-#else
-#define DISPATCH(...) (portable::__VA_ARGS__)
-#endif
+#define SIMD "products_simd.h"
+#include "dispatch.h"
 
 template <typename T>
 void Few(const float* x, int64_t rows, const T* w, const float* scale, float* y, int64_t K, int64_t N) {

@@ -1,5 +1,4 @@
-// Vectors of 8 floats. Included once for each instruction set, inside a namespace of its own; nothing is shared between them (an inline function of the
-// standard library, compiled for one, would be linked for all). VISPRUNER_AVX2 says which: g++ 12 does not define __AVX2__ behind a pragma.
+// Vectors of 8 floats, for the instruction set of the namespace that it is included in (dispatch.h).
 
 typedef float Floats __attribute__((vector_size(32)));  // 8 lanes
 typedef int32_t Lanes __attribute__((vector_size(32)));
