@@ -37,7 +37,8 @@ export interface Probe extends BackendAttempt {
   readonly binding?: BindingReport;
 }
 
-const SECONDS = 0.25;
+/** Time given to a measurement, and the least runs of it. */
+const [SECONDS, LEAST] = [0.25, 5];
 /** A product that takes less time than this measures its start: a larger one is tried. */
 const LEAST_SECONDS = 0.01;
 /** Sizes of the product [size / 2, size] x [size, size]. */
@@ -52,13 +53,13 @@ type Product = (rows: tf.Tensor2D) => tf.Tensor2D;
 async function fastest(run: () => tf.Tensor): Promise<number> {
   let best = Number.POSITIVE_INFINITY;
   const end = performance.now() + 1000 * SECONDS;
-  do {
+  for (let turn = 0; turn < LEAST || performance.now() < end; turn++) {
     const begun = performance.now();
     const result = run();
     await result.data();
     result.dispose();
     best = Math.min(best, (performance.now() - begun) / 1000);
-  } while (performance.now() < end);
+  }
   return best; // seconds
 }
 

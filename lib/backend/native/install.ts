@@ -59,7 +59,7 @@ export async function installNative({ flavour, wheels = [], additions = true, re
         if (!existsSync(path.join(root, 'tensorflow'))) await keepLibraries(root, staging);
       }
     }
-    await fetchPackages(staging, report, signal);
+    await fetchPackages(staging, root, report, signal);
     if (flavour === 'stock') await fetchStock(staging, report, signal);
     else await compileBinding(staging, { additions, report, signal });
     report('Trying it');

@@ -80,7 +80,9 @@ export function loadNative(): typeof tf | undefined {
 function unloadable(failures: readonly { entry: string; cause: unknown }[]): BackendError {
   const reasons = failures.map(({ entry, cause }) => {
     if (!fs.existsSync(entry)) return `${entry} does not exist`;
-    return `${entry} does not load: ${cause instanceof Error ? cause.message.split('\n')[0] : String(cause)}`;
+    return `${entry} does not load: ${String(cause instanceof Error ? cause.message : cause)
+      .split('\n')[0]
+      ?.replace(/[\s.]+$/, '')}`;
   });
   return new BackendError('NATIVE_LOAD', `tfjs-node is not usable: ${reasons.join('; ')}. ${INSTALL}, or remove that folder to use wasm.`, {
     cause: failures[0]?.cause,

@@ -1,4 +1,4 @@
-import { copyFile, mkdir, rm, writeFile } from 'node:fs/promises';
+import { copyFile, cp, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import * as path from 'node:path';
 import { HOST_TFJS, tfjsNodeIn } from '../folders';
 import { npmProgram } from './requirements';
@@ -9,14 +9,24 @@ export const TFJS = '4.22.0';
 /** The manifest and lock file of what is installed, with the sums that npm checks. The lock has another name, for npm packs none of its own. */
 const PACKAGES = path.join(__dirname, '..', 'packages');
 
+/** Says, in node_modules, by which lock file it was made. */
+const MARK = 'vispruner-lock.json';
+
 /**
- * tfjs-node with what it needs, into a folder. Its tfjs is a stand-in that answers with the tfjs of whoever loads it: two engines in one process would
- * not see each other's tensors.
+ * tfjs-node with what it needs, into a folder: a copy of those in `root`, where they are the same, else from npm. Its tfjs is a stand-in that answers with
+ * the tfjs of whoever loads it: two engines in one process would not see each other's tensors.
  */
-export async function fetchPackages(folder: string, report: Report, signal?: AbortSignal): Promise<void> {
+export async function fetchPackages(folder: string, root: string, report: Report, signal?: AbortSignal): Promise<void> {
+  const lock = path.join(PACKAGES, 'lock.json');
+  const there = path.join(root, 'node_modules');
+  const mark = await readFile(path.join(there, MARK)).catch(() => undefined);
+  if (mark?.equals(await readFile(lock))) {
+    await cp(there, path.join(folder, 'node_modules'), { recursive: true });
+    return;
+  }
   report(`Installing @tensorflow/tfjs-node ${TFJS}`);
   await copyFile(path.join(PACKAGES, 'manifest.json'), path.join(folder, 'package.json'));
-  await copyFile(path.join(PACKAGES, 'lock.json'), path.join(folder, 'package-lock.json'));
+  await copyFile(lock, path.join(folder, 'package-lock.json'));
   await writeStandIn(path.join(folder, 'tfjs'));
   await runCommand(
     {
@@ -33,6 +43,7 @@ export async function fetchPackages(folder: string, report: Report, signal?: Abo
     await rm(target, { recursive: true, force: true }); // npm's link: node_modules has to stand alone
     await writeStandIn(target);
   }
+  await copyFile(lock, path.join(folder, 'node_modules', MARK));
 }
 
 async function writeStandIn(folder: string): Promise<void> {
