@@ -6,7 +6,7 @@
 
 // Layers, each usable alone
 export { ACTIVATION_NAMES, type Activation, activation } from '../layers/activation';
-export { type AttendOptions, attend, attendSegments, attentionProbabilities, causalMask, type HeadShape } from '../layers/attention';
+export { type AttendOptions, attend, attendSegments, attentionProbabilities, CausalMask, causalMask, type HeadShape } from '../layers/attention';
 export {
   type AttentionRows,
   ClipVision,
