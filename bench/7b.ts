@@ -6,8 +6,9 @@
  *
  * The model is the one that `npm run bench:make-7b` writes to runs/7b-BLOCKS; it is written first where it is absent. With fewer than 32 decoder
  * blocks, times are those of 32: what is spent in the blocks counts as often as 32 blocks have their work (of a prompt's last one, only keys and values
- * are of all rows), everything else (tower, choice, projector, head) once. Memory is as measured. Lowest of several rounds. "Processor": what this process computed, on all cores, which other programs hardly change. --python: a Python with torch and transformers, which is measured in turns with us, at the most and the fewest
- * visual tokens.
+ * are of all rows), everything else (tower, choice, projector, head) once. Memory is as measured. Lowest of several rounds. "Processor": what this
+ * process computed, on all cores, which other programs hardly change. --python: a Python with torch and transformers, which is measured in turns with
+ * us, at the most and the fewest visual tokens.
  */
 import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';

@@ -7,6 +7,7 @@ import { readText } from '../../weights/byte_directory';
 import { openDirectory } from '../../weights/byte_directory_node';
 import { type ByteSource, blobSource, memorySource, openUrl } from '../../weights/byte_source';
 import { openFile } from '../../weights/byte_source_node';
+import { watchedSignal } from '../support/aborts';
 
 const content = Uint8Array.from({ length: 1000 }, (_, i) => i % 251);
 let folder: string;
@@ -95,6 +96,20 @@ describe('a file', () => {
     await chmod(secret, 0);
     if (process.getuid?.() === 0) return; // root may read everything
     await expect(openFile(secret)).rejects.toMatchObject({ code: 'PERMISSION_DENIED' });
+  });
+
+  it('ends a long read at the first look after the abort, of which there is one every 16 MiB', async () => {
+    const path = join(folder, 'long.bin');
+    await writeFile(path, '');
+    await truncate(path, 80 * 2 ** 20);
+    const file = await openFile(path);
+    const whole = watchedSignal();
+    await file.read(0, file.size, whole.signal);
+    expect(whole.looks).toBeGreaterThanOrEqual(5);
+    const aborted = watchedSignal(3);
+    await expect(file.read(0, file.size, aborted.signal)).rejects.toThrow('aborted at look 3');
+    expect(aborted.looks).toBe(3);
+    await file.close();
   });
 
   it('says so when the file shrinks while it is open', async () => {
