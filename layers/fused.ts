@@ -31,8 +31,14 @@ export interface DecoderBlockParts {
   readonly matrices: readonly Matrix[];
 }
 
-/** x [R, D], rows of one sequence behind the `at` tokens that a cache holds, which it gets too -> [R, D] */
-export type DecoderBlockOperation = (x: tf.Tensor2D, table: Turns, cache: CacheTensors, at: number) => tf.Tensor2D;
+/** A cache that has room for what comes, and how many tokens it holds. */
+export interface HeldTokens {
+  readonly tensors: CacheTensors;
+  readonly at: number;
+}
+
+/** x [R, D], as many rows for each cache, which gets them behind what it holds -> [R, D] */
+export type DecoderBlockOperation = (x: tf.Tensor2D, table: Turns, caches: readonly HeldTokens[]) => tf.Tensor2D;
 
 /** What a backend may do in one operation where the layers take several. The values are the same but for rounding; none has a gradient. */
 export interface FusedOperations {

@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs';
 import { type AttendOptions, attend, attendHeads, CausalMask, cutHeads, type HeadShape, headwise, type KeysAndValuesOfHead } from './attention';
 import { StateError } from './errors';
-import { type CacheTensors, type FusedOperations, fused } from './fused';
+import { type CacheTensors, type FusedOperations, fused, type HeldTokens } from './fused';
 
 /** Keys and values of one sequence in one decoder block. Blocks of one sequence may differ in length when tokens were dropped between them. */
 export interface KeyValueCache {
@@ -197,11 +197,15 @@ export class InPlaceKeyValueCache extends GrowingCache {
     super(shape);
   }
 
-  /** Tokens that an operation writes itself: it is given the tensors, and how many tokens they hold already. */
-  extend<T>(positions: Int32Array, write: (tensors: CacheTensors, at: number) => T): T {
-    this.alive();
-    const result = write(this.withRoom(positions.length), this.length);
-    this.count(positions);
+  /** Appends to each cache its tokens of those at `positions`, as many for each, which an operation writes itself. */
+  static extend<T>(caches: readonly InPlaceKeyValueCache[], positions: Int32Array, write: (held: readonly HeldTokens[]) => T): T {
+    const each = positions.length / caches.length;
+    const held = caches.map((cache) => {
+      cache.alive();
+      return { tensors: cache.withRoom(each), at: cache.length };
+    });
+    const result = write(held);
+    for (const [i, cache] of caches.entries()) cache.count(positions.slice(i * each, (i + 1) * each));
     return result;
   }
 

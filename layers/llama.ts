@@ -157,14 +157,13 @@ export class LlamaBlock {
     return tf.tidy(() => this.finish(x, this.mix(this.project(x, context.rotary, context.tap), context, caches), context.tap));
   }
 
-  /** `apply` in one operation, where the backend has it: for a few rows of one sequence. */
+  /** `apply` in one operation, where the backend has it: for a few rows of one sequence, or one row of each of several. */
   private applyWhole(x: tf.Tensor2D, { tap, masks, rotary, positions }: BlockContext, caches?: readonly KeyValueCache[]): tf.Tensor2D | undefined {
-    const cache = caches?.length === 1 ? caches[0] : undefined;
     const rows = x.shape[0];
-    if (tap || rows > FEW_ROWS || !(cache instanceof InPlaceKeyValueCache)) return undefined;
-    if (rows === 1 ? masks[0] !== undefined : !(masks[0] instanceof CausalMask)) return undefined;
+    if (tap || rows > FEW_ROWS || !caches?.every((cache) => cache instanceof InPlaceKeyValueCache)) return undefined;
+    if (rows === caches.length ? masks.some((mask) => mask !== undefined) : caches.length > 1 || !(masks[0] instanceof CausalMask)) return undefined;
     const operation = this.operation();
-    return operation && cache.extend(positions, (tensors, at) => operation(x, rotary, tensors, at));
+    return operation && InPlaceKeyValueCache.extend(caches, positions, (held) => operation(x, rotary, held));
   }
 
   /** Found again when the weights are others. */

@@ -36,7 +36,7 @@ describeNative('a decoder block in one operation', () => {
           sequence.dispose();
           return rows;
         };
-        const extend = jest.spyOn(InPlaceKeyValueCache.prototype, 'extend');
+        const extend = jest.spyOn(InPlaceKeyValueCache, 'extend');
         const parts = await run(() => {}); // a tap sees what is inside a block: none of it may be skipped
         expect(extend).not.toHaveBeenCalled();
         const whole = await run();
@@ -49,6 +49,46 @@ describeNative('a decoder block in one operation', () => {
     },
   );
 
+  it('one row of each of several sequences, of different lengths: what each alone gives', async () => {
+    await withoutNativeLeaks(async () => {
+      const source = seedSource(7, nativeFactory('float32'));
+      const llama = new Llama(source.root, SHAPE);
+      await source.fill();
+      const options = { pacer: new Pacer() };
+      const prompts = [30, 2, 70].map((rows, i) => embeddings(rows, 10 + i)); // the last is too long for it
+      const later = [2, 3].map((seed) => embeddings(prompts.length, seed));
+      const run = async (which: readonly number[]) => {
+        const sequences = which.map(() => new Sequence(llama.newCaches()));
+        for (const [i, sequence] of sequences.entries()) {
+          const states = prompts[which[i] as number] as tf.Tensor2D;
+          (await prefill(llama, [{ sequence, states, visualRows: new Int32Array(0) }], options)).states.dispose();
+        }
+        const results: tf.Tensor2D[] = [];
+        for (const rows of later) {
+          const own = tf.tidy(() => tf.gather(rows, tf.tensor1d([...which], 'int32')));
+          results.push(await decodeStep(llama, own, sequences, options));
+          own.dispose();
+        }
+        for (const sequence of sequences) sequence.dispose();
+        return results;
+      };
+      const extend = jest.spyOn(InPlaceKeyValueCache, 'extend');
+      const together = await run([0, 1, 2]);
+      expect(extend).toHaveBeenCalledTimes(BLOCKS * (2 + 2));
+      extend.mockRestore();
+      for (const which of [0, 1, 2]) {
+        const alone = await run([which]);
+        for (const [step, expected] of alone.entries()) {
+          const actual = tf.slice(together[step] as tf.Tensor2D, [which, 0], [1, -1]);
+          await expectClose(actual, expected, `sequence ${which}, token ${step}`, 1e-6);
+          tf.dispose([actual, expected]);
+        }
+      }
+      tf.dispose([...together, ...prompts, ...later]);
+      source.dispose();
+    });
+  });
+
   it.each([
     ['biases', { attention_bias: true }],
     ['another activation', { hidden_act: 'gelu' }],
@@ -59,7 +99,7 @@ describeNative('a decoder block in one operation', () => {
       await source.fill();
       const sequence = new Sequence(llama.newCaches());
       const prompt = embeddings(3, 1);
-      const extend = jest.spyOn(InPlaceKeyValueCache.prototype, 'extend');
+      const extend = jest.spyOn(InPlaceKeyValueCache, 'extend');
       const { states } = await prefill(llama, [{ sequence, states: prompt, visualRows: new Int32Array(0) }], { pacer: new Pacer() });
       expect(extend).not.toHaveBeenCalled();
       extend.mockRestore();

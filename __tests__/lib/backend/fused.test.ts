@@ -2,7 +2,7 @@ import * as tf from '@tensorflow/tfjs';
 import { CausalMask, causalMask } from '../../../layers/attention';
 import { type FusedOperations, fused } from '../../../layers/fused';
 import { ConcatKeyValueCache, InPlaceKeyValueCache, type KeyValueCache, newKeyValueCache } from '../../../layers/kv_cache';
-import { deleteHandle, executeAll, handleOf, wholeNumber } from '../../../lib/backend/native/operations_node';
+import { deleteHandle, executeAll, handleOf, wholeNumbers } from '../../../lib/backend/native/operations_node';
 import { describeNative, useNative, withoutNativeLeaks } from '../../support/native';
 
 /** Even spread over [-size, size), the same in every run. */
@@ -305,7 +305,7 @@ describeNative("the decoder's operations in the native binding", () => {
       expect(() => operations().attendCache(wide, cache, 3)).toThrow('do not fit the cache');
       expect(() => operations().attendCache(rows, cache, 2)).toThrow('holds less');
       expect(() => operations().attendCache(rows, cache, 17)).toThrow('holds less');
-      const handle = wholeNumber(0);
+      const handle = wholeNumbers([0]);
       expect(() => executeAll('VisprunerCacheWrite', [], [...[rows, rows, rows, rows].map(handleOf), handle], 0)).toThrow(
         'not the tensors of a cache',
       );

@@ -1,11 +1,11 @@
 import * as tf from '@tensorflow/tfjs';
 import { type CacheTensors, type DecoderBlockOperation, type DecoderBlockParts, type FusedOperations, registerFused } from '../../../layers/fused';
-import { attribute, bindingVersion, deleteHandle, execute, executeAll, handleOf, own, wholeNumber } from './operations_node';
+import { attribute, bindingVersion, deleteHandle, execute, executeAll, handleOf, own, wholeNumbers } from './operations_node';
 import { nativeDevice } from './processor_node';
 import { FusedWeight } from './weight_node';
 
 /** The first version of our additions to the binding that has what a decoder block does between its products (`kernels/{attention,block,decoder}.cc`). */
-const FIRST_WITH_DECODER = 5;
+const FIRST_WITH_DECODER = 6;
 
 /** Tokens, or dimensions, that lie side by side in a cache (`kernels/attention.cc`). */
 const LANES = 16;
@@ -40,7 +40,7 @@ const OPERATIONS: FusedOperations = {
   },
 
   writeCache({ keys, values }, newKeys, newValues, at) {
-    withWhole(at, (handle) => executeAll('VisprunerCacheWrite', [], [...[keys, values, newKeys, newValues].map(handleOf), handle], 0));
+    withWhole([at], (handle) => executeAll('VisprunerCacheWrite', [], [...[keys, values, newKeys, newValues].map(handleOf), handle], 0));
   },
 
   readCache: ({ keys, values, capacity }, { keyValueHeads, headDim }, length) =>
@@ -52,7 +52,7 @@ const OPERATIONS: FusedOperations = {
     }),
 
   attendCache: (queries, { keys, values }: CacheTensors, length) =>
-    withWhole(length, (handle) => own<tf.Tensor2D>(execute('VisprunerCacheAttention', [], [...[queries, keys, values].map(handleOf), handle]))),
+    withWhole([length], (handle) => own<tf.Tensor2D>(execute('VisprunerCacheAttention', [], [...[queries, keys, values].map(handleOf), handle]))),
 
   decoderBlock,
 };
@@ -63,20 +63,25 @@ function decoderBlock({ inputNorm, postNorm, epsilon, matrices }: DecoderBlockPa
   if (!weights.every((weight) => weight instanceof FusedWeight)) return undefined;
   const [{ type } = { type: 0 }] = weights;
   if (weights.some((weight) => weight.type !== type)) return undefined;
-  const attributes = [attribute.type('T', type), attribute.real('epsilon', epsilon)];
+  const common = [attribute.type('T', type), attribute.real('epsilon', epsilon)];
   const operands = weights.map(({ operands }) => operands.map(handleOf) as [number, number]);
   const tail = [...operands.map(([weight]) => weight), ...operands.map(([, scale]) => scale)];
   const norms = [inputNorm, postNorm].map(handleOf);
-  return (x, { cos, sin }, { keys, values }, at) =>
-    withWhole(at, (handle) =>
-      own<tf.Tensor2D>(
-        execute('VisprunerDecoderBlock', attributes, [handleOf(x), ...norms, ...[cos, sin, keys, values].map(handleOf), handle, ...tail]),
-      ),
+  return (x, { cos, sin }, caches) => {
+    const attributes = [...common, attribute.whole('N', caches.length)];
+    const held = [...caches.map(({ tensors }) => tensors.keys), ...caches.map(({ tensors }) => tensors.values)].map(handleOf);
+    return withWhole(
+      caches.map(({ at }) => at),
+      (at) => {
+        const inputs = [handleOf(x), ...norms, handleOf(cos), handleOf(sin), at, ...held, ...tail];
+        return own<tf.Tensor2D>(execute('VisprunerDecoderBlock', attributes, inputs));
+      },
     );
+  };
 }
 
-function withWhole<T>(value: number, run: (handle: number) => T): T {
-  const handle = wholeNumber(value);
+function withWhole<T>(values: readonly number[], run: (handle: number) => T): T {
+  const handle = wholeNumbers(values);
   try {
     return run(handle);
   } finally {

@@ -75,9 +75,9 @@ export function deleteHandle(id: number): void {
   backend().binding.deleteTensor(id);
 }
 
-/** The handle of an int32 scalar; the caller deletes it. */
-export function wholeNumber(value: number): number {
-  return backend().binding.createTensor([], TYPE.int32, Int32Array.of(value));
+/** The handle of int32 values [n]; the caller deletes it. */
+export function wholeNumbers(values: readonly number[]): number {
+  return backend().binding.createTensor([values.length], TYPE.int32, Int32Array.from(values));
 }
 
 /** The handle of a tensor of tfjs's, which stays its owner. Values that tfjs has not written yet are written now. */

@@ -1,7 +1,7 @@
 import { BackendError } from '../../../layers/errors';
 
 /** What the compiled binding exports as `VISPRUNER_PATCH`; raise it with every change of the edits below, and of the operations in `kernels/`. */
-export const PATCH_VERSION = 5;
+export const PATCH_VERSION = 6;
 
 /** One edit of one source file: `after` must occur in it exactly once, and `text` is put behind it. */
 interface Edit {
