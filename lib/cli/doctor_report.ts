@@ -44,7 +44,7 @@ export function report({ vispruner, node, tfjs, platform, cpu, cores, memoryByte
       [0, 1, 2, 5],
     ),
     ...backends.flatMap(({ binding }) => (binding ? [bindingLine(binding)] : [])),
-    'GFLOP/s: a product of many rows with a weight of that type, as in reading a prompt. GB/s: how fast one row times [4096, 4096] reads its weights, 256 MiB',
+    'GFLOP/s: a product of many rows with a weight of that type, as in reading a prompt. GB/s: how fast one row times [4096, 4096] reads its weights, 128 MiB',
     'of them in turns, as in writing a token.',
     '',
   ].join('\n');
