@@ -31,12 +31,10 @@ async function answers() {
   const model = await loadModel(new URL('model/', location.href).href, { backend: 'webgpu' });
   const { info } = await navigator.gpu.requestAdapter({ powerPreference: 'high-performance' });
   const image = await (await fetch(new URL('image.png', location.href))).blob();
-  const { text, timing } = await model.ask(image, ${JSON.stringify(QUESTION)});
-  const pruned = await model.ask(image, ${JSON.stringify(QUESTION)}, { prune: { method: 'vispruner', tokens: 28 } });
+  const { text, timing, visual } = await model.ask(image, ${JSON.stringify(QUESTION)}, { prune: { method: 'vispruner', tokens: 28 } });
   model.dispose();
   const adapter = [info.vendor, info.architecture, info.device, info.description].filter(Boolean).join(', ');
-  const kept = Array.from(pruned.visual[0].kept);
-  return { backend: tf.getBackend(), adapter, text, timing, pruned: pruned.text, kept, tensors: tf.memory().numTensors };
+  return { backend: tf.getBackend(), adapter, text, timing, kept: Array.from(visual[0].kept), tensors: tf.memory().numTensors };
 }
 
 const job = location.search === '?auto' ? useBackend('auto').then((auto) => ({ auto })) : answers();

@@ -3,12 +3,18 @@ import * as tf from '@tensorflow/tfjs';
 import { setWasmPaths } from '@tensorflow/tfjs-backend-wasm';
 import type { BackendName } from '../../lib/backend/backends';
 import { nativeInstalled, useNative } from './native';
+import { useWebgpu } from './webgpu';
+
+/** The only one that is wanted, where somebody says so: VISPRUNER_TEST_BACKEND=webgpu npx jest -t webgpu */
+const WANTED = process.env.VISPRUNER_TEST_BACKEND as BackendName | undefined;
 
 /** What ships, tfjs's own JavaScript one, which computes by other routes, and the native one where it is installed. */
-export const BACKENDS: readonly BackendName[] = nativeInstalled() ? ['wasm', 'cpu', 'tensorflow'] : ['wasm', 'cpu'];
+const EVERYWHERE: readonly BackendName[] = ['wasm', 'cpu', ...(nativeInstalled() ? (['tensorflow'] as const) : [])];
+export const BACKENDS: readonly BackendName[] = WANTED ? [WANTED] : EVERYWHERE;
 
 export async function useBackend(name: BackendName): Promise<void> {
   if (name === 'tensorflow') return useNative();
+  if (name === 'webgpu') return useWebgpu();
   if (name === 'wasm') setWasmPaths(join(dirname(require.resolve('@tensorflow/tfjs-backend-wasm/package.json')), 'dist/'));
   if (!(await tf.setBackend(name))) throw new Error(`the ${name} backend did not start`);
   await tf.ready();

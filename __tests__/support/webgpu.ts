@@ -3,6 +3,7 @@ import { createRequire } from 'node:module';
 import * as os from 'node:os';
 import * as path from 'node:path';
 import * as vm from 'node:vm';
+import * as tf from '@tensorflow/tfjs';
 import { tryBackend } from '../../lib/backend/backends';
 
 /** Where Debian's `chromium` has SwiftShader, a Vulkan driver that computes on the processor, and the Vulkan loader. */
@@ -31,6 +32,7 @@ export function swiftShaderVariables(): Record<string, string> {
 
 /** Starts webgpu in this process. Jest's modules can't load the package, which is an ES module, and see a copy of the environment: both are got around. */
 export async function useWebgpu(): Promise<void> {
+  if (tf.getBackend() === 'webgpu') return;
   const real = vm.runInThisContext('process') as NodeJS.Process;
   Object.assign(real.env, swiftShaderVariables());
   if (folder !== undefined) keepLoaded(real, path.join(folder, LOADER));
