@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, readdir, readFile, realpath, rm, symlink, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, realpath, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import * as path from 'node:path';
 import { WHEELS } from '../../lib/backend/native/setup/wheels';
@@ -169,14 +169,32 @@ whereToolsAre('with a compiler and pip', () => {
     await expectNothingLeft();
   });
 
+  /** An npm that reaches nothing. */
+  const unreachable = () => ({
+    npm_config_registry: 'http://127.0.0.1:9',
+    npm_config_cache: path.join(folder, 'npm'),
+    npm_config_fetch_retries: '0',
+  });
+
+  it('takes the libraries of another version of this package, without a copy or a download, and keeps them when a later step fails', async () => {
+    const other = path.join(folder, 'cache', 'vispruner', 'native-1', 'tensorflow');
+    await mkdir(path.join(other, 'include'), { recursive: true });
+    await writeFile(path.join(other, 'wheels.json'), `${JSON.stringify(WHEELS.cpu, null, 2)}\n`);
+    await writeFile(path.join(other, 'include', 'header.h'), 'a header');
+    const { code, stderr } = await runWith({ ...alone, ...unreachable(), PIP_INDEX_URL: 'http://127.0.0.1:9' }, 'doctor', '--install-native');
+    expect({ code, stderr: /Installing @tensorflow\/tfjs-node 4\.22\.0 failed/.test(stderr) }).toEqual({ code: 1, stderr: true });
+    expect(await readdir(root)).toEqual(['tensorflow']);
+    const header = path.join('include', 'header.h');
+    expect((await stat(path.join(root, 'tensorflow', header))).ino).toBe((await stat(path.join(other, header))).ino);
+  });
+
   it('one that fails in its middle leaves the one before in place', async () => {
     const before = path.join(root, 'node_modules', '@tensorflow', 'tfjs-node');
     await mkdir(before, { recursive: true });
     await writeFile(path.join(before, 'mark'), 'the one before');
     await mkdir(path.join(root, 'tensorflow'));
     await writeFile(path.join(root, 'tensorflow', 'wheels.json'), `${JSON.stringify(WHEELS.cpu, null, 2)}\n`); // nothing to download
-    const unreachable = { npm_config_registry: 'http://127.0.0.1:9', npm_config_cache: path.join(folder, 'npm'), npm_config_fetch_retries: '0' };
-    const { code, stderr } = await runWith({ ...alone, ...unreachable }, 'doctor', '--install-native');
+    const { code, stderr } = await runWith({ ...alone, ...unreachable() }, 'doctor', '--install-native');
     expect({ code, stderr }).toEqual({
       code: 1,
       stderr: expect.stringMatching(/NATIVE_INSTALL.*Installing @tensorflow\/tfjs-node 4\.22\.0 failed[\s\S]*npm config get registry/),
