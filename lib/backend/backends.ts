@@ -111,7 +111,7 @@ async function startWebgpu(automatic: boolean): Promise<BackendAttempt> {
   const chosen = tf.getBackend() === backend;
   const node = isNode && !chosen ? await import('./webgpu_node') : undefined;
   try {
-    const missing = node?.provideWebgpu();
+    const missing = node?.provideWebgpu(automatic);
     if (missing !== undefined) return { backend, available: false, reason: missing };
     const { findWebgpu, tuneWebgpu } = await import('./webgpu');
     const { reason, software }: WebgpuDevice = chosen ? {} : await findWebgpu();

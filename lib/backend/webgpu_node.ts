@@ -1,4 +1,6 @@
+import * as fs from 'node:fs';
 import { createRequire } from 'node:module';
+import * as path from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 
 const PACKAGES = ['webgpu', '@tensorflow/tfjs-backend-webgpu'] as const;
@@ -9,11 +11,15 @@ const OURS = Symbol('vispruner.navigator');
 /** Dawn ends with the last reference to this, and takes the process along if a device is still in use. */
 let held: object | undefined;
 
+/** Dawn on Linux computes by Vulkan. */
+const LOADER = 'libvulkan.so.1';
+
 /**
  * Gives Node the WebGPU of npm's `webgpu` (Dawn), where it has none, and registers tfjs's backend on it.
+ * @param automatic it was not asked for: Dawn is not started where it would only complain on stderr that there is no Vulkan
  * @returns why it can't be used, and what to do about it
  */
-export function provideWebgpu(): string | undefined {
+export function provideWebgpu(automatic: boolean): string | undefined {
   const local = createRequire(__filename);
   const [dawn, backend] = PACKAGES;
   const needed = hasGpu() ? [backend] : PACKAGES;
@@ -22,6 +28,7 @@ export function provideWebgpu(): string | undefined {
     const names = missing.map((name) => (name === backend ? `${backend}@${tf.version.tfjs}` : name));
     return `it needs ${missing.join(' and ')}: npm install ${names.join(' ')}`;
   }
+  if (automatic && !hasGpu() && !mayHaveVulkan()) return `there is no ${LOADER} here: WebGPU needs a GPU's Vulkan driver and that loader.`;
   if (!hasGpu()) {
     const { create, globals } = local(dawn) as { create(options: string[]): object; globals: object };
     Object.assign(globalThis, globals); // tfjs looks for GPUBuffer and its kin there
@@ -45,6 +52,18 @@ export function withdrawWebgpu(): void {
 
 function hasGpu(): boolean {
   return typeof navigator !== 'undefined' && Boolean((navigator as { readonly gpu?: object }).gpu);
+}
+
+/** Whether a library could find Vulkan's loader, as far as can be told without loading it. */
+function mayHaveVulkan(): boolean {
+  if (process.platform !== 'linux') return true;
+  const folders = [...(process.env.LD_LIBRARY_PATH ?? '').split(':').filter(Boolean), '/lib', '/lib64', '/usr/lib', '/usr/lib64', '/usr/local/lib'];
+  if (folders.some((folder) => fs.existsSync(path.join(folder, LOADER)))) return true;
+  try {
+    return fs.readFileSync('/etc/ld.so.cache', 'latin1').includes(LOADER); // of the folders that this system looks into besides
+  } catch {
+    return true; // a system that keeps no such list
+  }
 }
 
 function isInstalled(local: NodeJS.Require, name: string): boolean {
