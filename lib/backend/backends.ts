@@ -51,7 +51,8 @@ export async function useBackend(name: BackendName | 'auto' = 'auto'): Promise<B
     }
     reasons.push(`${backend}: ${attempt.reason}`);
   }
-  throw new BackendError('BACKEND_UNAVAILABLE', `No backend works here. ${reasons.join(' ')}`);
+  const help = isNode ? ' "vispruner doctor" says what to do.' : '';
+  throw new BackendError('BACKEND_UNAVAILABLE', `No backend works here. ${reasons.join(' ')}${help}`);
 }
 
 /** The backend in use, if one was started. */
