@@ -1,5 +1,5 @@
 import * as tf from '@tensorflow/tfjs';
-import { type BackendName, choosePrecision, type WeightDtype } from '../lib/index';
+import { type BackendName, choosePrecision, float32Factory, type WeightDtype } from '../lib/index';
 import { BareOperations, randomBytes, TYPES } from './bare_operations';
 import { BLOCK_MATRICES, BLOCKS, PATCHES, VISION_BLOCKS_READ, VISION_MATRICES, VISION_WIDTH, VOCABULARY, WIDTH } from './llava_7b';
 
@@ -191,10 +191,13 @@ async function product(shape: Shape, dtype: WeightDtype, backend: BackendName, b
   const weight = bare.weight(bytes, [outDim, inDim], TYPES.bfloat16);
   const zeros = bare.cast(bare.idOf(tf.zeros([outDim])), TYPES.float32, TYPES.bfloat16);
   const ways: Way[] = [];
-  for (const held of new Set<WeightDtype>([dtype, 'float32'])) {
-    const { factory } = await choosePrecision(held, backend, 'bfloat16');
-    const matrix = await factory.matrix('w', inDim, outDim, stored, { head: false, pause: async () => {} });
-    ways.push({ name: held === 'float32' ? 'matMul float32' : `Matrix ${held}`, run: (x) => matrix.apply(x).dispose() });
+  const { factory } = await choosePrecision(dtype, backend, 'bfloat16');
+  for (const [name, own] of [
+    [`Matrix ${dtype}`, factory],
+    ['matMul float32', float32Factory()], // tfjs's, whatever the model's own are
+  ] as const) {
+    const matrix = await own.matrix('w', inDim, outDim, stored, { head: false, pause: async () => {} });
+    ways.push({ name, run: (x) => matrix.apply(x).dispose() });
   }
   const run = (x: tf.Tensor2D) => {
     const narrow = bare.cast(bare.idOf(x), TYPES.float32, TYPES.bfloat16);
