@@ -1,13 +1,12 @@
 """Worker of `bench/7b.ts`: the same checkpoint in transformers on torch (CPU). Arguments: directory, threads, dtypes. The protocol is in `small_worker.ts`;
 besides `first`, the answer has `vision`, the milliseconds of tower and projector, and `head`, those of the head for one row."""
 
-import json
-import sys
 import time
 
 import torch
-import transformers
 from transformers import LlavaForConditionalGeneration
+
+from transformers_worker import serve
 
 SIDE = 336
 
@@ -48,17 +47,5 @@ def head(model) -> float:
     return lowest
 
 
-def main() -> None:
-    directory, threads, *dtypes = sys.argv[1:]
-    torch.set_num_threads(int(threads))
-    transformers.utils.logging.disable_progress_bar()
-    models = {dtype: LlavaForConditionalGeneration.from_pretrained(directory, dtype=getattr(torch, dtype)).eval() for dtype in dtypes}
-    weights = {name: sum(one.numel() * one.element_size() for one in model.parameters()) for name, model in models.items()}
-    print(json.dumps({"version": f"transformers {transformers.__version__}, torch {torch.__version__}", "models": weights}), flush=True)
-    for line in sys.stdin:
-        task = json.loads(line)
-        print(json.dumps(run(models[task["model"]], task["ids"], task["newTokens"])), flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    serve(LlavaForConditionalGeneration, run)
