@@ -173,9 +173,11 @@ export class LlamaBlock {
     const { held } = q.weight;
     if (held === undefined) return undefined;
     if (this.found?.held !== held) {
+      const operations = fused();
+      if (!operations) return undefined; // asked while gradients are recorded: not the last word
       const matrices = [q, k, v, o, this.gate, this.up, this.down].map(({ weight }) => weight);
       const [inputNorm, postNorm] = [this.inputNorm.weight.value, this.postNorm.weight.value];
-      this.found = { held, operation: fused()?.decoderBlock({ inputNorm, postNorm, epsilon: this.inputNorm.epsilon, matrices }) };
+      this.found = { held, operation: operations.decoderBlock({ inputNorm, postNorm, epsilon: this.inputNorm.epsilon, matrices }) };
     }
     return this.found.operation;
   }

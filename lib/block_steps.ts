@@ -4,6 +4,7 @@ import type { LlamaBlock, LlamaShape } from '../layers/llama';
 import { columnsOf, gatherRows, inSteps, rowsOf } from './backend/step';
 import type { Pause } from './pacer';
 import { type SharedContext, widthsOf } from './pass_context';
+import { lastRowsOf } from './reduction';
 
 /** A block, and what the rows that go through it have in common. */
 export interface SteppedBlock {
@@ -61,7 +62,7 @@ export async function lastRowsOfBlock({ block, shape, shared, caches }: SteppedB
       return tf.concat([keys, values], 1);
     };
     const projected = own(await inSteps(states.shape[0], 4 * width * keyWidth, project, pause));
-    const last = Int32Array.from(segments, ({ start, length }) => start + length - 1);
+    const last = lastRowsOf(segments);
     const rows = own(gatherRows(states, last));
     const mixed = own(
       tf.tidy(() => {

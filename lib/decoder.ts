@@ -7,7 +7,7 @@ import { gatherRows, inSteps, rowsOf } from './backend/step';
 import { blockInSteps, lastRowsOfBlock } from './block_steps';
 import type { Pacer } from './pacer';
 import { cachesOf, disposeTable, SharedContext } from './pass_context';
-import { keepPrevious, newLive, type PrefillInput, reduceAll, segmentsOf } from './reduction';
+import { keepPrevious, lastRowsOf, newLive, type PrefillInput, reduceAll, segmentsOf } from './reduction';
 import type { Sequence } from './sequence';
 
 export interface PassOptions {
@@ -76,10 +76,7 @@ export async function prefill(llama: Llama, inputs: readonly PrefillInput[], opt
     const segments = segmentsOf(lives);
     if (!options.lastRows) return { states, segments, enteringTokens: entering };
     if (states.shape[0] > lives.length) {
-      const last = gatherRows(
-        states,
-        Int32Array.from(segments, ({ start, length }) => start + length - 1),
-      );
+      const last = gatherRows(states, lastRowsOf(segments));
       states.dispose();
       states = last;
     }

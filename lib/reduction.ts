@@ -51,6 +51,11 @@ export function segmentsOf(lives: readonly Live[]): Segment[] {
   });
 }
 
+/** The last row of each segment. */
+export function lastRowsOf(segments: readonly Segment[]): Int32Array {
+  return Int32Array.from(segments, ({ start, length }) => start + length - 1);
+}
+
 /** Keeps what enters the block about to run, for pruners that read it one block later. */
 export function keepPrevious(block: number, states: tf.Tensor2D, lives: readonly Live[]): void {
   for (const [i, { start, length }] of segmentsOf(lives).entries()) {

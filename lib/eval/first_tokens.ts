@@ -3,11 +3,13 @@ import { PromptError } from '../../layers/errors';
 import type { KeyValueCache } from '../../layers/kv_cache';
 import type { BlockContext } from '../../layers/llama';
 import type { Segment } from '../../layers/tap';
+import { gatherRows } from '../backend/step';
 import type { EncodedImage } from '../encoded';
 import type { Llava, Prefilled } from '../llava';
 import type { Pacer } from '../pacer';
 import { disposeTable } from '../pass_context';
 import type { Pruner } from '../prune/types';
+import { lastRowsOf } from '../reduction';
 import type { Sequence } from '../sequence';
 
 /** Large enough that its exponential is 0 in float32. */
@@ -136,13 +138,7 @@ function disposeContext(context: BlockContext | undefined): void {
 
 /** Frees `states`. */
 async function largestLogits(llava: Llava, states: tf.Tensor2D, segments: readonly Segment[]): Promise<Int32Array> {
-  const best = tf.tidy(() => {
-    const last = tf.tensor1d(
-      segments.map(({ start, length }) => start + length - 1),
-      'int32',
-    );
-    return tf.argMax(llava.language.logits(tf.gather(states, last)), 1);
-  });
+  const best = tf.tidy(() => tf.argMax(llava.language.logits(gatherRows(states, lastRowsOf(segments))), 1));
   states.dispose();
   try {
     return (await best.data()) as Int32Array;
