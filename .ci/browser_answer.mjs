@@ -5,11 +5,13 @@
  *   node .ci/browser_answer.mjs [--chromium PATH] [--gpu]     --gpu: the machine's own GPU, not SwiftShader
  */
 import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import fs from 'node:fs';
 import http from 'node:http';
 import os from 'node:os';
 import path from 'node:path';
 import process from 'node:process';
+import { setTimeout as setTimeoutPromise } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { build } from 'esbuild';
@@ -126,13 +128,31 @@ const ended = new Promise((resolve) => {
   setTimeout(() => resolve({ error: `no answer within ${SECONDS} s` }), SECONDS * 1000).unref();
 });
 const result = await Promise.race([seen, ended]);
-try {
-  process.kill(-browser.pid);
-} catch {
-  // it has ended
-}
 server.closeAllConnections();
 server.close();
-fs.rmSync(folder, { recursive: true, force: true, maxRetries: 5 });
 console.log(JSON.stringify(result, null, 2));
 process.exitCode = result.error === undefined ? 0 : 1;
+await endBrowser();
+await removeProfile();
+
+/** Its process, and those that it started, which go on writing into the profile until they have ended. */
+async function endBrowser() {
+  if (browser.pid === undefined || browser.exitCode !== null || browser.signalCode !== null) return;
+  const exited = once(browser, 'exit');
+  process.kill(-browser.pid, 'SIGKILL');
+  await exited;
+}
+
+/** A profile that can't be removed is no reason to lose the answer. */
+async function removeProfile() {
+  const deadline = Date.now() + 30_000;
+  for (;;) {
+    try {
+      fs.rmSync(folder, { recursive: true, force: true });
+      return;
+    } catch (error) {
+      if (Date.now() > deadline) return console.error(`${folder} was left behind: ${error.message}`);
+      await setTimeoutPromise(200);
+    }
+  }
+}
