@@ -83,18 +83,19 @@ async function smallLayers(): Promise<void> {
 /** Pixels -> encoder -> VisPruner -> projector. The attention that chooses is a return value of the encoder's block. */
 async function imageToTokens(): Promise<void> {
   const source = seedSource(7, float32Factory());
-  const encoder = new ClipVision(source.root.at('vision_tower'), vision, 2); // features come from block 1: block 2 does not exist
+  const encoder = new ClipVision(source.root.at('vision_tower'), vision);
   const projector = new Projector(source.root.at('multi_modal_projector'), vision.hidden_size, text.hidden_size, { activation: 'gelu', bias: true });
   await source.fill();
 
   const pixels = tf.randomNormal<tf.Rank.R4>([1, 56, 56, 3], 0, 1, 'float32', 2);
   let states = encoder.embed(pixels); // [1 + N, C]
   let attention: tf.Tensor2D | undefined; // [heads, N]
-  for (const [k, block] of encoder.blocks.entries()) {
-    const output = block.apply(states, encoder.segments(1), k === 1 ? 'class' : undefined);
+  for (const [k, block] of encoder.blocks.slice(0, 2).entries()) {
+    // features come from block 1: block 2 need not run
+    const output = block.apply(states, encoder.segments(1), { reads: { class: k === 1 } });
     states.dispose();
     states = output.hiddenStates;
-    attention = output.attention[0];
+    attention = output.values[0]?.class;
   }
   assert.ok(attention);
   const features = tf.slice(states, [1, 0], [-1, -1]); // [N, C], without the class token

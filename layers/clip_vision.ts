@@ -19,14 +19,31 @@ export interface ClipVisionShape {
   readonly hidden_act: string;
 }
 
-/** Which attention of a block is handed over as a value, [heads, N] a crop (class column left out). */
-export type AttentionRows = 'class' | 'received';
+/**
+ * What a block hands over as values besides its output, each by itself: the class token's attention, the attention that each patch receives (mean over
+ * all queries), and the queries and keys themselves.
+ */
+export interface VisionReads {
+  readonly class?: boolean;
+  readonly received?: boolean;
+  readonly projections?: boolean;
+}
+
+/** Of one crop, what was asked for; the caller disposes it. */
+export interface VisionValues {
+  /** [heads, N], class column left out. */
+  readonly class?: tf.Tensor2D;
+  readonly received?: tf.Tensor2D;
+  /** [1 + N, C], heads side by side. */
+  readonly queries?: tf.Tensor2D;
+  readonly keys?: tf.Tensor2D;
+}
 
 export interface VisionBlockOutput {
   /** [crops * (1 + N), C] */
   readonly hiddenStates: tf.Tensor2D;
-  /** One a crop, [heads, N]; empty when none was asked for. */
-  readonly attention: readonly tf.Tensor2D[];
+  /** One a crop; empty when none was asked for. */
+  readonly values: readonly VisionValues[];
 }
 
 /** Queries, keys and values of rows, each [R, C]. */
@@ -36,10 +53,21 @@ export interface Projected {
   readonly values: tf.Tensor2D;
 }
 
-/** What the rows of whole crops got from one another, [crops * (1 + N), C], and the attention asked for, [heads, N] a crop. */
+/** What the rows of whole crops got from one another, [crops * (1 + N), C], and what was asked for, by crop. */
 export interface Mixed {
   readonly mixed: tf.Tensor2D;
-  readonly attention: readonly tf.Tensor2D[];
+  readonly values: readonly VisionValues[];
+}
+
+export interface MixOptions {
+  readonly reads?: VisionReads;
+  readonly tap?: Tap;
+  /** Added to the scores of each key, [1, 1 + N]: where one token stands for several patches. For one crop. */
+  readonly bias?: tf.Tensor2D;
+}
+
+export function disposeVisionValues(values: readonly VisionValues[]): void {
+  for (const one of values) tf.dispose(Object.values(one));
 }
 
 /** Self-attention of the encoder: every token sees every token of its crop. */
@@ -65,42 +93,49 @@ class ClipAttention {
     return { queries: this.q.apply(x), keys: this.k.apply(x), values: this.v.apply(x) };
   }
 
-  /** [crops * (1 + N), C] each -> the mixed values, the same shape, and the attention rows asked for */
-  mix({ queries, keys, values }: Projected, crops: readonly Segment[], rows?: AttentionRows, tap?: Tap): Mixed {
-    const attention = rows ? this.attentionRows(queries, keys, crops, rows) : [];
+  /** [crops * (1 + N), C] each -> the mixed values, the same shape, and what was asked for */
+  mix({ queries, keys, values }: Projected, crops: readonly Segment[], { reads, tap, bias }: MixOptions): Mixed {
+    const handed = reads ? this.read(queries, keys, crops, reads, bias) : [];
     const onProbabilities = tap && ((value: tf.Tensor3D) => tap(`${this.path}#probabilities`, value));
-    return { mixed: attendSegments(queries, keys, values, crops, this.shape, { onProbabilities }), attention };
+    return { mixed: attendSegments(queries, keys, values, crops, this.shape, { mask: bias, onProbabilities }), values: handed };
   }
 
   output(mixed: tf.Tensor2D): tf.Tensor2D {
     return this.out.apply(mixed);
   }
 
-  private attentionRows(queries: tf.Tensor2D, keys: tf.Tensor2D, crops: readonly Segment[], rows: AttentionRows): readonly tf.Tensor2D[] {
-    const length = crops[0]?.length ?? 0;
-    const even = crops.length > 1 && crops.every((crop, i) => crop.start === i * length && crop.length === length);
-    if (rows === 'class' && even && tf.getBackend() !== 'wasm') return this.classRowsOfEvenCrops(queries, keys, crops.length);
-    return crops.map((crop) => this.attentionOf(queries, keys, crop, rows));
-  }
-
-  /** The class tokens' rows of many crops of one length as one product. */
-  private classRowsOfEvenCrops(queries: tf.Tensor2D, keys: tf.Tensor2D, crops: number): tf.Tensor2D[] {
-    return tf.tidy(() => {
-      const { heads, headDim } = this.shape;
-      const byHead = (x: tf.Tensor2D) => tf.transpose(tf.reshape(x, [crops, -1, heads, headDim]), [0, 2, 1, 3]); // [crops, heads, 1 + N, headDim]
-      const asking = tf.slice(tf.reshape(queries, [crops, -1, heads * headDim]), [0, 0, 0], [-1, 1, -1]);
-      const scaled = tf.reshape(tf.mul(asking, 1 / Math.sqrt(headDim)), [crops, heads, 1, headDim]);
-      const probabilities = tf.softmax(tf.matMul(scaled, byHead(keys), false, true)); // [crops, heads, 1, 1 + N]
-      const patches = tf.slice(probabilities, [0, 0, 0, 1], [-1, -1, -1, -1]);
-      return tf.unstack(tf.reshape(patches, [crops, heads, -1])) as tf.Tensor2D[];
+  private read(queries: tf.Tensor2D, keys: tf.Tensor2D, crops: readonly Segment[], reads: VisionReads, bias?: tf.Tensor2D): VisionValues[] {
+    const together = reads.class ? this.classRowsOfEvenCrops(queries, keys, crops) : undefined;
+    return crops.map(({ start, length }, i) => {
+      const rows = (x: tf.Tensor2D, count: number) => tf.slice(x, [start, 0], [count, -1]);
+      return {
+        ...(reads.class ? { class: together?.[i] ?? this.attentionOf(rows(queries, 1), rows(keys, length), bias) } : {}),
+        ...(reads.received ? { received: this.attentionOf(rows(queries, length), rows(keys, length), bias) } : {}),
+        ...(reads.projections ? { queries: rows(queries, length), keys: rows(keys, length) } : {}),
+      };
     });
   }
 
-  private attentionOf(queries: tf.Tensor2D, keys: tf.Tensor2D, crop: Segment, rows: AttentionRows): tf.Tensor2D {
+  /** The class tokens' rows of many crops of one length as one product, where that is faster. */
+  private classRowsOfEvenCrops(queries: tf.Tensor2D, keys: tf.Tensor2D, crops: readonly Segment[]): tf.Tensor2D[] | undefined {
+    const length = crops[0]?.length ?? 0;
+    const even = crops.length > 1 && crops.every((crop, i) => crop.start === i * length && crop.length === length);
+    if (!even || tf.getBackend() === 'wasm') return undefined;
     return tf.tidy(() => {
-      const cropKeys = tf.slice(keys, [crop.start, 0], [crop.length, -1]);
-      const asking = tf.slice(queries, [crop.start, 0], [rows === 'class' ? 1 : crop.length, -1]);
-      const probabilities = attentionProbabilities(asking, cropKeys, this.shape); // [heads, 1 or 1 + N, 1 + N]
+      const { heads, headDim } = this.shape;
+      const byHead = (x: tf.Tensor2D) => tf.transpose(tf.reshape(x, [crops.length, -1, heads, headDim]), [0, 2, 1, 3]); // [crops, heads, 1 + N, headDim]
+      const asking = tf.slice(tf.reshape(queries, [crops.length, -1, heads * headDim]), [0, 0, 0], [-1, 1, -1]);
+      const scaled = tf.reshape(tf.mul(asking, 1 / Math.sqrt(headDim)), [crops.length, heads, 1, headDim]);
+      const probabilities = tf.softmax(tf.matMul(scaled, byHead(keys), false, true)); // [crops, heads, 1, 1 + N]
+      const patches = tf.slice(probabilities, [0, 0, 0, 1], [-1, -1, -1, -1]);
+      return tf.unstack(tf.reshape(patches, [crops.length, heads, -1])) as tf.Tensor2D[];
+    });
+  }
+
+  /** Mean over the asking rows [Q, C] of a crop -> [heads, N] */
+  private attentionOf(asking: tf.Tensor2D, keys: tf.Tensor2D, bias?: tf.Tensor2D): tf.Tensor2D {
+    return tf.tidy(() => {
+      const probabilities = attentionProbabilities(asking, keys, this.shape, bias); // [heads, Q, 1 + N]
       return tf.slice(tf.mean(probabilities, 1) as tf.Tensor2D, [0, 1], [-1, -1]);
     });
   }
@@ -127,18 +162,19 @@ export class ClipVisionBlock {
     this.path = parameters.path;
   }
 
-  /** x [crops * (1 + N), C] -> the same shape, and the attention rows asked for; the caller disposes all of it. */
-  apply(x: tf.Tensor2D, crops: readonly Segment[], rows?: AttentionRows, tap?: Tap): VisionBlockOutput {
-    let attention: readonly tf.Tensor2D[] = [];
+  /** x [crops * (1 + N), C] -> the same shape, and what was asked for; the caller disposes all of it. */
+  apply(x: tf.Tensor2D, crops: readonly Segment[], options: MixOptions = {}): VisionBlockOutput {
+    let values: readonly VisionValues[] = [];
     try {
       const hiddenStates = tf.tidy(() => {
-        const { mixed, attention: asked } = this.mix(this.project(x), crops, rows, tap);
-        attention = asked.map((value) => tf.keep(value));
-        return this.finish(x, mixed, tap);
+        const { mixed, values: asked } = this.mix(this.project(x), crops, options);
+        values = asked;
+        for (const one of asked) for (const value of Object.values(one)) tf.keep(value);
+        return this.finish(x, mixed, options.tap);
       });
-      return { hiddenStates, attention };
+      return { hiddenStates, values };
     } catch (error) {
-      tf.dispose([...attention]); // a tap may throw
+      disposeVisionValues(values); // a tap may throw
       throw error;
     }
   }
@@ -149,28 +185,35 @@ export class ClipVisionBlock {
   }
 
   /** The second: rows of whole crops look at one another. */
-  mix(projected: Projected, crops: readonly Segment[], rows?: AttentionRows, tap?: Tap): Mixed {
-    return this.attention.mix(projected, crops, rows, tap);
+  mix(projected: Projected, crops: readonly Segment[], options: MixOptions = {}): Mixed {
+    return this.attention.mix(projected, crops, options);
   }
 
   /** The third, rows by themselves again: what entered the block, and what `mix` gave for it, both [n, C] -> [n, C] */
   finish(rows: tf.Tensor2D, mixed: tf.Tensor2D, tap?: Tap): tf.Tensor2D {
-    return tf.tidy(() => {
-      const attended = this.attention.output(mixed);
-      tap?.(`${this.path}.self_attn`, attended);
-      const between = tf.add<tf.Tensor2D>(rows, attended);
-      const mlp = this.fc2.apply(this.activation(this.fc1.apply(this.norm2.apply(between))));
-      tap?.(`${this.path}.mlp`, mlp);
-      const output = tf.add<tf.Tensor2D>(between, mlp);
-      tap?.(this.path, output);
-      return output;
-    });
+    return tf.tidy(() => this.output(this.between(rows, mixed, tap), tap));
+  }
+
+  /** The parts of `finish`: behind the attention [n, C], */
+  between(rows: tf.Tensor2D, mixed: tf.Tensor2D, tap?: Tap): tf.Tensor2D {
+    const attended = this.attention.output(mixed);
+    tap?.(`${this.path}.self_attn`, attended);
+    return tf.add<tf.Tensor2D>(rows, attended);
+  }
+
+  /** and behind the MLP [n, C]. */
+  output(between: tf.Tensor2D, tap?: Tap): tf.Tensor2D {
+    const mlp = this.fc2.apply(this.activation(this.fc1.apply(this.norm2.apply(between))));
+    tap?.(`${this.path}.mlp`, mlp);
+    const output = tf.add<tf.Tensor2D>(between, mlp);
+    tap?.(this.path, output);
+    return output;
   }
 }
 
 /**
  * The vision transformer of CLIP (Radford et al. 2021, https://arxiv.org/abs/2103.00020; transformers' `CLIPVisionModel`), without its
- * last norm, which LLaVA does not use. A caller runs the blocks it needs and no more.
+ * last norm, which LLaVA does not use. A caller runs the blocks it needs and no more: LLaVA reads the last but one, and hardly anything reads the last.
  */
 export class ClipVision {
   readonly blocks: readonly ClipVisionBlock[];
@@ -180,11 +223,9 @@ export class ClipVision {
   private readonly preNorm: LayerNorm;
   private readonly path: string;
 
-  /** `blocks` leaves out the last ones when nobody reads them. */
   constructor(
     parameters: Parameters,
     readonly shape: ClipVisionShape,
-    blocks: number = shape.num_hidden_layers,
   ) {
     const { hidden_size: width, patch_size: patch, num_channels: channels } = shape;
     const embeddings = parameters.at('embeddings');
@@ -194,7 +235,7 @@ export class ClipVision {
     this.positionEmbedding = embeddings.at('position_embedding').tensor('weight', [this.tokens, width]);
     this.preNorm = new LayerNorm(parameters.at('pre_layrnorm'), width, shape.layer_norm_eps); // CLIP spells it so
     const layers = parameters.at('encoder').at('layers');
-    this.blocks = Array.from({ length: blocks }, (_, i) => new ClipVisionBlock(layers.at(String(i)), shape));
+    this.blocks = Array.from({ length: shape.num_hidden_layers }, (_, i) => new ClipVisionBlock(layers.at(String(i)), shape));
   }
 
   /** Patches along a side of the image. */

@@ -414,22 +414,27 @@ export const PRUNE_CODES = {
     remedy: 'Look for NaN or overflow in the weights or the image.',
   },
   ATTENTION_UNAVAILABLE: {
-    cause: 'A method needs attention that this encoder does not have or was not told to compute.',
+    cause: 'A method reads attention, queries or keys that this encoder does not have or was not told to compute.',
     remedy: 'Use another method or feature layer; a method of your own must declare its needs.',
   },
   BAD_REDUCTION: {
-    cause: 'A method of your own kept indices inside the decoder that do not exist or do not ascend.',
-    remedy: 'Return indices of the current visual tokens, ascending.',
+    cause: 'A method of your own kept or merged tokens inside the encoder or decoder that do not exist, do not ascend or have another shape.',
+    remedy: 'Return indices of the current visual tokens, ascending, and as many merged states as places.',
   },
   BAD_SELECTION: {
-    cause: 'A method of your own kept patches that do not exist or do not ascend.',
-    remedy: 'Return indices of the patches of the crop, ascending.',
+    cause: 'A method of your own kept or merged patches that do not exist or do not ascend.',
+    remedy: 'Return indices of the patches of the crop, ascending, and the patches of each merged token.',
   },
   BUDGET_AMBIGUOUS: { cause: 'A budget is given in two ways.', remedy: 'Give one of tokens, keepRatio and averageTokens.', use: true },
   BUDGET_MISSING: { cause: 'A method is asked for without a budget.', remedy: 'Give tokens or keepRatio.', use: true },
   BUDGET_UNREACHABLE: {
     cause: 'No number of kept tokens gives the average that was asked for.',
     remedy: 'Give an average in the range that the message shows, or a lower layer.',
+    use: true,
+  },
+  ENCODED_FOR_ANOTHER: {
+    cause: 'An image was encoded for a method that merges tokens inside the encoder, or for one that does not, and is asked about with another.',
+    remedy: 'Encode the image for the method that is used.',
     use: true,
   },
   FEATURES_NOT_FINITE: {
@@ -475,7 +480,11 @@ export const PRUNE_CODES = {
     remedy: 'Give a whole number of at least 1.',
     use: true,
   },
-  TWO_ATTENTIONS: { cause: 'A method reads two kinds of attention of the same encoder block.', remedy: 'Encode twice, or read one of them.' },
+  TWO_ENCODINGS: {
+    cause: 'Methods that merge tokens inside the encoder in different ways, or not at all, were to share one encoding.',
+    remedy: 'Encode the image for each of them by itself.',
+    use: true,
+  },
 } as const;
 
 export const BACKEND_CODES = {

@@ -15,6 +15,8 @@ export interface KeyValueCache {
   attend(queries: tf.Tensor2D, options?: AttendOptions): tf.Tensor2D;
   /** Forgets all but the first `length` tokens. */
   truncate(length: number): void;
+  /** Forgets all tokens but those at these indices, ascending. */
+  retain(tokens: Int32Array): void;
   /** A cache that goes on from here on its own. */
   fork(): KeyValueCache;
   dispose(): void;
@@ -62,6 +64,14 @@ abstract class GrowingCache implements KeyValueCache {
     this.tokenPositions = this.tokenPositions.slice(0, length);
   }
 
+  retain(tokens: Int32Array): void {
+    this.alive();
+    if (tokens.length === this.length) return;
+    if (tokens.length === 0) this.free();
+    else this.pick(tokens);
+    this.tokenPositions = tokens.map((token) => this.tokenPositions[token] as number);
+  }
+
   fork(): KeyValueCache {
     this.alive();
     const copy = this.copy();
@@ -79,6 +89,8 @@ abstract class GrowingCache implements KeyValueCache {
   protected abstract attendTo(queries: tf.Tensor2D, options?: AttendOptions): tf.Tensor2D;
   /** Keeps the first `length` tokens, of which there are more. */
   protected abstract cut(length: number): void;
+  /** Keeps the tokens at these indices, of which there are some and fewer than all. */
+  protected abstract pick(tokens: Int32Array): void;
   /** Another cache of the same tensors. */
   protected abstract copy(): GrowingCache;
   /** Frees the tensors. */
@@ -109,6 +121,11 @@ export class ConcatKeyValueCache extends GrowingCache {
   protected cut(length: number): void {
     const { keys, values } = this.held as NonNullable<typeof this.held>;
     this.replace({ keys: tf.slice(keys, [0, 0], [length, -1]), values: tf.slice(values, [0, 0], [length, -1]) });
+  }
+
+  protected pick(tokens: Int32Array): void {
+    const { keys, values } = this.held as NonNullable<typeof this.held>;
+    this.replace({ keys: gatherAlong(keys, tokens, 0), values: gatherAlong(values, tokens, 0) });
   }
 
   protected copy(): ConcatKeyValueCache {
@@ -160,6 +177,10 @@ export class HeadwiseKeyValueCache extends GrowingCache {
     this.replace(
       this.heads.map(({ keys, values }) => ({ keys: tf.slice(keys, [0, 0], [-1, length]), values: tf.slice(values, [0, 0], [length, -1]) })),
     );
+  }
+
+  protected pick(tokens: Int32Array): void {
+    this.replace(this.heads.map(({ keys, values }) => ({ keys: gatherAlong(keys, tokens, 1), values: gatherAlong(values, tokens, 0) })));
   }
 
   protected copy(): HeadwiseKeyValueCache {
@@ -225,6 +246,16 @@ export class InPlaceKeyValueCache extends GrowingCache {
 
   protected cut(): void {} // later tokens are written over
 
+  protected pick(tokens: Int32Array): void {
+    const { keys, values } = this.operations.readCache((this.held as NonNullable<typeof this.held>).tensors, this.shape, this.length);
+    const kept = [gatherAlong(keys, tokens, 0), gatherAlong(values, tokens, 0)] as const;
+    this.free(); // forks may share the tensors
+    const tensors = this.operations.newCache(this.shape, tokens.length + spare(tokens.length));
+    this.held = { tensors: { ...tensors, keys: tf.keep(tensors.keys), values: tf.keep(tensors.values) }, holders: 1 };
+    this.operations.writeCache(tensors, ...kept, 0);
+    tf.dispose([keys, values, ...kept]);
+  }
+
   protected copy(): InPlaceKeyValueCache {
     const copy = new InPlaceKeyValueCache(this.shape, this.operations);
     copy.held = this.held;
@@ -240,7 +271,7 @@ export class InPlaceKeyValueCache extends GrowingCache {
   /** The tensors, its own and with room for `more` tokens. */
   private withRoom(more: number): CacheTensors {
     const tokens = this.length + more;
-    if (!this.held || this.held.holders > 1 || this.held.tensors.capacity < tokens) this.moveTo(tokens + Math.max(64, tokens >> 3));
+    if (!this.held || this.held.holders > 1 || this.held.tensors.capacity < tokens) this.moveTo(tokens + spare(tokens));
     return (this.held as NonNullable<typeof this.held>).tensors;
   }
 
@@ -264,6 +295,15 @@ export function newKeyValueCache(shape: HeadShape): KeyValueCache {
   const operations = fused();
   if (operations) return new InPlaceKeyValueCache(shape, operations);
   return headwise() ? new HeadwiseKeyValueCache(shape) : new ConcatKeyValueCache(shape);
+}
+
+/** Room for later tokens in a cache of so many. */
+function spare(tokens: number): number {
+  return Math.max(64, tokens >> 3);
+}
+
+function gatherAlong(x: tf.Tensor2D, indices: Int32Array, axis: number): tf.Tensor2D {
+  return tf.tidy(() => tf.gather(x, tf.tensor1d(indices, 'int32'), axis));
 }
 
 function disposeHeads(heads: readonly KeysAndValuesOfHead[]): void {

@@ -82,8 +82,12 @@ class LlamaAttention {
     return this.rotary.apply(this.q.apply(x), rotary);
   }
 
+  keys(x: tf.Tensor2D, rotary: RotaryTable): tf.Tensor2D {
+    return this.rotary.apply(this.k.apply(x), rotary);
+  }
+
   keysAndValues(x: tf.Tensor2D, rotary: RotaryTable): Pick<ProjectedRows, 'keys' | 'values'> {
-    return { keys: this.rotary.apply(this.k.apply(x), rotary), values: this.v.apply(x) };
+    return { keys: this.keys(x, rotary), values: this.v.apply(x) };
   }
 
   /** -> [R, heads * headDim]; appends to the caches where there are some (one a segment). */
@@ -192,6 +196,11 @@ export class LlamaBlock {
     return this.attention.keysAndValues(this.inputNorm.apply(rows), rotary);
   }
 
+  /** Of those, the keys alone. */
+  keys(rows: tf.Tensor2D, rotary: RotaryTable): tf.Tensor2D {
+    return this.attention.keys(this.inputNorm.apply(rows), rotary);
+  }
+
   /** Of `project`, what rows look for: [n, heads * headDim] */
   queries(rows: tf.Tensor2D, rotary: RotaryTable): tf.Tensor2D {
     return this.attention.queries(this.inputNorm.apply(rows), rotary);
@@ -217,9 +226,14 @@ export class LlamaBlock {
     return tf.add(rows, attended);
   }
 
+  /** through the second norm [n, D], */
+  attended(between: tf.Tensor2D): tf.Tensor2D {
+    return this.postNorm.apply(between);
+  }
+
   /** inside the gated MLP [n, intermediate], */
   inner(between: tf.Tensor2D): tf.Tensor2D {
-    const normed = this.postNorm.apply(between);
+    const normed = this.attended(between);
     return this.gated(this.gate.apply(normed), this.up.apply(normed));
   }
 
@@ -274,10 +288,15 @@ export class Llama {
     return this.embedTokens.lookup(ids);
   }
 
+  /** States [R, D] through the last norm. */
+  normed(states: tf.Tensor2D): tf.Tensor2D {
+    return this.norm.apply(states);
+  }
+
   /** States after the last block [R, D] -> logits [R, vocabulary] */
   logits(states: tf.Tensor2D, tap?: Tap): tf.Tensor2D {
     return tf.tidy(() => {
-      const normed = this.norm.apply(states);
+      const normed = this.normed(states);
       tap?.(`${this.path}.norm`, normed);
       return this.head instanceof Linear ? this.head.apply(normed) : this.head.project(normed);
     });

@@ -25,7 +25,8 @@ export interface RotaryTable {
  * dimensions pairs with the second. Frequencies are scaled as transformers' `ROPE_INIT_FUNCTIONS` do for `linear` and `llama3`.
  */
 export class Rotary {
-  private readonly frequencies: Float32Array;
+  /** Angle per position of each pair of dimensions, [headDim / 2]. */
+  readonly frequencies: Float32Array;
 
   constructor(
     readonly headDim: number,

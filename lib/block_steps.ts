@@ -1,10 +1,11 @@
 import * as tf from '@tensorflow/tfjs';
 import type { KeyValueCache } from '../layers/kv_cache';
 import type { LlamaBlock, LlamaShape } from '../layers/llama';
+import type { Tap } from '../layers/tap';
 import { columnsOf, gatherRows, inSteps, rowsOf } from './backend/step';
+import { lastRowsOf } from './live';
 import type { Pause } from './pacer';
 import { type SharedContext, widthsOf } from './pass_context';
-import { lastRowsOf } from './reduction';
 
 /** A block, and what the rows that go through it have in common. */
 export interface SteppedBlock {
@@ -14,10 +15,19 @@ export interface SteppedBlock {
   readonly caches: readonly KeyValueCache[];
 }
 
-/** `block.apply` in steps. A later part of the rows sees what earlier ones put into the caches. */
-export async function blockInSteps({ block, shape, shared, caches }: SteppedBlock, states: tf.Tensor2D, pause: Pause): Promise<tf.Tensor2D> {
+/** Of rows behind the attention and its residual, [R, D], those that go on, or undefined when all do. */
+export type RowFilter = (between: tf.Tensor2D) => Promise<tf.Tensor2D | undefined>;
+
+/** `block.apply` in steps. A later part of the rows sees what earlier ones put into the caches. With `filter`, some rows end behind the attention. */
+export async function blockInSteps(
+  { block, shape, shared, caches }: SteppedBlock,
+  states: tf.Tensor2D,
+  pause: Pause,
+  filter?: RowFilter,
+): Promise<tf.Tensor2D> {
   const { width, queryWidth, keyWidth } = widthsOf(shape);
   const count = states.shape[0];
+  const tap = shared.whole?.tap; // sees whole blocks
   const owned: tf.Tensor[] = [];
   const own = <T extends tf.Tensor>(tensor: T): T => {
     owned.push(tensor);
@@ -25,23 +35,23 @@ export async function blockInSteps({ block, shape, shared, caches }: SteppedBloc
   };
   try {
     const project = (start: number, length: number) => {
-      const { queries, keys, values } = block.project(rowsOf(states, start, length), shared.rotaryOf(start, length));
+      const { queries, keys, values } = block.project(rowsOf(states, start, length), shared.rotaryOf(start, length), tap);
       return tf.concat([queries, keys, values], 1);
     };
-    const projected = own(await inSteps(count, 2 * width * (queryWidth + 2 * keyWidth), project, pause));
+    const projected = own(await inSteps(count, tap ? 0 : 2 * width * (queryWidth + 2 * keyWidth), project, pause));
     const mixedParts: tf.Tensor2D[] = [];
     for (const { start, length, context, sequences } of shared.parts) {
       const mixed = tf.tidy(() => {
         const columns = columnsOf(rowsOf(projected, start, length), [queryWidth, keyWidth, keyWidth]);
         const [queries, keys, values] = columns as [tf.Tensor2D, tf.Tensor2D, tf.Tensor2D];
         const own = sequences.map((i) => caches[i] as KeyValueCache);
-        return block.mix({ queries, keys, values }, { ...context, rotary: shared.rotary }, own);
+        return block.mix({ queries, keys, values }, { ...context, rotary: shared.rotary, tap }, own);
       });
       mixedParts.push(own(mixed));
       await pause();
     }
     const mixed = mixedParts.length === 1 ? (mixedParts[0] as tf.Tensor2D) : own(tf.concat(mixedParts, 0));
-    return await finishInSteps({ block, shape }, states, mixed, pause);
+    return await finishInSteps({ block, shape, tap }, states, mixed, pause, filter);
   } finally {
     tf.dispose(owned);
   }
@@ -85,26 +95,29 @@ export async function lastRowsOfBlock({ block, shape, shared, caches }: SteppedB
 
 /** `block.finish`, a part of it at a time: few rows in one step would read its weights for little. */
 async function finishInSteps(
-  { block, shape }: Pick<SteppedBlock, 'block' | 'shape'>,
+  { block, shape, tap }: Pick<SteppedBlock, 'block' | 'shape'> & { readonly tap?: Tap },
   states: tf.Tensor2D,
   mixed: tf.Tensor2D,
   pause: Pause,
+  filter?: RowFilter,
 ): Promise<tf.Tensor2D> {
   const { width, queryWidth } = widthsOf(shape);
-  const count = states.shape[0];
   const inner = 2 * width * shape.intermediate_size;
+  const flops = (row: number) => (tap ? 0 : row);
   const owned: tf.Tensor2D[] = [];
+  const own = (tensor: tf.Tensor2D): tf.Tensor2D => {
+    owned.push(tensor);
+    return tensor;
+  };
   try {
-    const between = await inSteps(
-      count,
-      2 * width * queryWidth,
-      (start, length) => block.between(rowsOf(states, start, length), rowsOf(mixed, start, length)),
-      pause,
-    );
-    owned.push(between);
-    const gated = await inSteps(count, 2 * inner, (start, length) => block.inner(rowsOf(between, start, length)), pause);
-    owned.push(gated);
-    return await inSteps(count, inner, (start, length) => block.output(rowsOf(between, start, length), rowsOf(gated, start, length)), pause);
+    const join = (start: number, length: number) => block.between(rowsOf(states, start, length), rowsOf(mixed, start, length), tap);
+    const all = own(await inSteps(states.shape[0], flops(2 * width * queryWidth), join, pause));
+    const fewer = await filter?.(all);
+    const between = fewer ? own(fewer) : all;
+    const count = between.shape[0];
+    const gated = own(await inSteps(count, flops(2 * inner), (start, length) => block.inner(rowsOf(between, start, length)), pause));
+    const output = (start: number, length: number) => block.output(rowsOf(between, start, length), rowsOf(gated, start, length), tap);
+    return await inSteps(count, flops(inner), output, pause);
   } finally {
     tf.dispose(owned);
   }

@@ -5,9 +5,11 @@ import type { RotaryTable } from '../layers/rotary';
 import type { Segment, Tap } from '../layers/tap';
 import { gatherRows, inSteps, rowsOf } from './backend/step';
 import { blockInSteps, lastRowsOfBlock } from './block_steps';
+import { cutCaches, noteCached } from './cache_view';
+import { lastRowsOf, newLive, type PrefillInput, type ReductionHook, segmentsOf } from './live';
 import type { Pacer } from './pacer';
 import { cachesOf, disposeTable, SharedContext } from './pass_context';
-import { keepPrevious, lastRowsOf, newLive, type PrefillInput, reduceAll, segmentsOf } from './reduction';
+import { noteBlockInput, reduceAll } from './reduction';
 import type { Sequence } from './sequence';
 
 export interface PassOptions {
@@ -41,9 +43,14 @@ export async function prefill(llama: Llama, inputs: readonly PrefillInput[], opt
     0,
   ); // [R, D]
   let shared: SharedContext | undefined;
+  const { pause } = options.pacer;
+  const asked = (hook: ReductionHook) => lives.some(({ input }) => input.pruning?.run[hook]);
+  const filtered = asked('afterAttention');
+  const wholeLast = options.tap !== undefined || filtered || asked('afterBlock');
   try {
     for (let k = 0; k < llama.blocks.length; k++) {
-      const before = await reduceAll(llama, k, states, lives, 'beforeBlock');
+      const point = (hook: ReductionHook) => ({ llama, block: k, hook, pause });
+      const before = await reduceAll(point('beforeBlock'), lives, states);
       if (before) {
         states.dispose();
         states = before;
@@ -53,26 +60,30 @@ export async function prefill(llama: Llama, inputs: readonly PrefillInput[], opt
         shared = new SharedContext(llama, lives, k, options.tap);
       }
       for (const [i, live] of lives.entries()) entering[i]?.push(live.visualRows.length);
-      keepPrevious(k, states, lives);
-      const block = llama.blocks[k] as LlamaBlock;
-      const stepped = { block, shape: llama.shape, shared, caches: cachesOf(k, lives) };
-      if (k === llama.blocks.length - 1 && options.lastRows && !options.tap && !lives.some(({ input }) => input.pruning?.run.afterBlock)) {
-        const last = await lastRowsOfBlock(stepped, states, options.pacer.pause);
+      noteBlockInput(k, states, lives);
+      noteCached(k, lives);
+      const stepped = { block: llama.blocks[k] as LlamaBlock, shape: llama.shape, shared, caches: cachesOf(k, lives) };
+      if (k === llama.blocks.length - 1 && options.lastRows && !wholeLast) {
+        const last = await lastRowsOfBlock(stepped, states, pause);
         states.dispose();
         states = last;
         break;
       }
-      const next = shared.whole ? block.apply(states, shared.whole, stepped.caches) : await blockInSteps(stepped, states, options.pacer.pause);
+      const entered = states;
+      const filter = filtered ? (between: tf.Tensor2D) => reduceAll(point('afterAttention'), lives, entered, between) : undefined;
+      const next =
+        shared.whole && !filter ? stepped.block.apply(states, shared.whole, stepped.caches) : await blockInSteps(stepped, states, pause, filter);
       states.dispose();
       states = next;
-      await options.pacer.pause();
-      const after = await reduceAll(llama, k, states, lives, 'afterBlock');
+      await pause();
+      const after = await reduceAll(point('afterBlock'), lives, states);
       if (after) {
         states.dispose();
         states = after;
       }
     }
     for (const { input } of lives) input.sequence.advance(input.states.shape[0]);
+    await cutCaches(lives);
     const segments = segmentsOf(lives);
     if (!options.lastRows) return { states, segments, enteringTokens: entering };
     if (states.shape[0] > lives.length) {
@@ -86,7 +97,7 @@ export async function prefill(llama: Llama, inputs: readonly PrefillInput[], opt
     throw error;
   } finally {
     shared?.dispose();
-    for (const live of lives) tf.dispose(live.previous?.states);
+    for (const live of lives) tf.dispose(live.lastInput?.states);
   }
 }
 

@@ -8,13 +8,16 @@
 export { ACTIVATION_NAMES, type Activation, activation } from '../layers/activation';
 export { type AttendOptions, attend, attendSegments, attentionProbabilities, CausalMask, causalMask, type HeadShape } from '../layers/attention';
 export {
-  type AttentionRows,
   ClipVision,
   ClipVisionBlock,
   type ClipVisionShape,
+  disposeVisionValues,
   type Mixed,
+  type MixOptions,
   type Projected,
   type VisionBlockOutput,
+  type VisionReads,
+  type VisionValues,
 } from '../layers/clip_vision';
 // Errors
 export {
@@ -90,19 +93,24 @@ export type { ScoredToken, TokenLogprobs } from './logprobs';
 export { type PrepareImagesOptions, VisionLanguageModel } from './model';
 export { PromptCache } from './prompt_cache';
 // Pruning
+export type { EncoderReducer, EncoderView, MergedTokens, RowGroups } from './prune/merging';
 export { createPruner, METHODS, type PruneOptions } from './prune/registry';
 export type {
   AttentionNeed,
+  CacheView,
+  DecoderFacts,
   DecoderView,
   EncoderFacts,
   Grid,
   Needs,
+  Projections,
   Pruner,
   PruningRun,
   Reduction,
   RequestView,
   Selection,
   VisionView,
+  VisualOrigins,
 } from './prune/types';
 export { type SelectionOptions, selectTokens, visPruner } from './prune/vispruner';
 export { Random } from './random';

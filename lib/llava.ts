@@ -1,5 +1,5 @@
 import * as tf from '@tensorflow/tfjs';
-import { type AttentionRows, ClipVision } from '../layers/clip_vision';
+import { ClipVision, type VisionReads, type VisionValues } from '../layers/clip_vision';
 import { PromptError, PruneError } from '../layers/errors';
 import { Llama } from '../layers/llama';
 import type { Parameters } from '../layers/parameters';
@@ -8,20 +8,35 @@ import type { Tap } from '../layers/tap';
 import { inSteps, rowsOf } from './backend/step';
 import type { ModelConfig, VisionLanguageConfig } from './config';
 import { type PrefillOptions, type PrefillResult, prefill } from './decoder';
-import { attentionKey, CropView, checkedSelection, type EncodedImage, type KeptPatches, keptFeatures, patchesIn } from './encoded';
-import { runEncoder } from './encoder';
+import {
+  attentionKey,
+  CropView,
+  type EncodedCrop,
+  type EncodedImage,
+  everything,
+  featuresToProject,
+  type KeptPatches,
+  type PlacedCrop,
+  patchesIn,
+  placed,
+  reported,
+} from './encoded';
+import { type EncodedRows, type EncoderWants, runEncoder } from './encoder';
 import type { PreparedImage } from './image/types';
 import { type SplitPrompt, splitPrompt } from './image_tokens';
+import type { PrefillInput } from './live';
 import type { Pacer, Pause } from './pacer';
 import { type PlacedImage, type PromptCache, type PromptPiece, tokensIn } from './prompt_cache';
-import type { EncoderFacts, Grid, Needs, Pruner, PruningRun } from './prune/types';
-import type { PrefillInput } from './reduction';
+import type { EncoderReducer } from './prune/merging';
+import type { EncoderFacts, Grid, Needs, Projections, Pruner, PruningRun, VisualOrigins } from './prune/types';
 import { Sequence } from './sequence';
 
 /** A prompt and its encoded images; `inputIds` holds one image token an image, or one a visual token that the image has unpruned. */
 export interface EncodedRequest {
   readonly inputIds: Int32Array;
   readonly images: readonly EncodedImage[];
+  /** The user's text, for pruners that read it with a text encoder of their own. */
+  readonly question?: string;
   /** What earlier calls left, to go on from. */
   readonly cache?: PromptCache;
 }
@@ -66,7 +81,7 @@ export class Llava {
     if (this.visionConfig) {
       const { vision_config: vision, vision_feature_layer: layer } = this.visionConfig;
       this.featureLayer = layer < 0 ? vision.num_hidden_layers + 1 + layer : layer; // index into hidden_states: 0 is the embeddings
-      this.vision = new ClipVision(parameters.at('vision_tower'), vision, this.featureLayer); // blocks that nobody needs do not exist
+      this.vision = new ClipVision(parameters.at('vision_tower'), vision);
       this.projector = new Projector(parameters.at('multi_modal_projector'), vision.hidden_size, config.text_config.hidden_size, {
         activation: this.visionConfig.projector_hidden_act,
         bias: this.visionConfig.multimodal_projector_bias,
@@ -76,7 +91,8 @@ export class Llava {
 
   /** What pruners may know of the encoder; a bare language model has none, of 0 blocks. */
   get encoder(): EncoderFacts {
-    return { blocks: this.vision ? this.featureLayer : 0, featureBlock: this.featureLayer - 1, hasClassToken: true };
+    const { num_hidden_layers: blocks = 0, num_attention_heads: heads = 0 } = this.vision?.shape ?? {};
+    return { blocks, featureBlock: this.featureLayer - 1, heads, hasClassToken: true };
   }
 
   /** Visual tokens of a crop when nothing is pruned. */
@@ -92,18 +108,13 @@ export class Llava {
       throw new PromptError('NO_VISION', `${images.length} image(s) were given to a model that has no vision tower. Ask without an image.`);
     const counts = images.map(({ pixelValues }) => pixelValues.shape[0]);
     const pixels = images.map(({ pixelValues }) => pixelValues);
-    const wanted = wantedAttention(needs, vision);
-    const { states, attention } = await runEncoder(vision, pixels, wanted, options);
-    const full = visionConfig.vision_feature_select_strategy === 'full';
-    const crops = vision.segments(states.shape[0] / vision.tokens).map(({ start, length }, i) => ({
-      features: tf.slice(states, [start + 1, 0], [length - 1, -1]),
-      ...(full ? { classToken: tf.slice(states, [start, 0], [1, -1]) } : {}),
-      attention: new Map([...wanted].map(([block, rows]) => [attentionKey(block, rows), attention.get(block)?.[i] as tf.Tensor2D])),
-    }));
-    states.dispose();
+    const wants = wantsOf(needs, this.encoder);
+    const encoded = await runEncoder(vision, pixels, wants, options);
+    const crops = cropsOf(encoded, needs, visionConfig.vision_feature_select_strategy === 'full');
     return images.map((image, i) => {
       const start = counts.slice(0, i).reduce((sum, count) => sum + count, 0);
-      return { grid: image.grid, crops: crops.slice(start, start + (counts[i] as number)) };
+      const reducedBy = wants.reducer ? { reducedBy: wants.reducer.key } : {};
+      return { grid: image.grid, crops: crops.slice(start, start + (counts[i] as number)), ...reducedBy };
     });
   }
 
@@ -116,26 +127,32 @@ export class Llava {
     const runs: PruningRun[] = [];
     const prompts: Prefilled[] = [];
     const inputs: PrefillInput[] = [];
+    const merged: tf.Tensor2D[] = [];
     let select = 0;
     try {
       for (const request of requests) {
         const unpruned = request.images.map(({ grid, crops }) => crops.length * this.tokensPerCrop(grid));
         const prompt = splitPrompt(request.inputIds, unpruned, this.visionConfig?.image_token_index);
+        const { encoder: reducer, blockInput = false } = pruner.needs(this.encoder);
+        checkReducer(request.images, reducer, pruner.name);
+        const grids = request.images.flatMap(({ grid, crops }) => crops.map(() => grid));
         const run = pruner.begin({
           encoder: this.encoder,
           decoderBlocks: this.language.blocks.length,
-          patchesPerCrop: request.images.flatMap(({ grid, crops }) => crops.map(() => grid.rows * grid.columns)),
+          patchesPerCrop: grids.map(({ rows, columns }) => rows * columns),
+          grids,
+          ...(request.question === undefined ? {} : { question: request.question }),
         });
         runs.push(run);
         const begun = performance.now();
-        const kept = await this.select(request.images, run, prompt.textIds, options.pacer.pause);
+        const kept = await this.select(request.images, run, prompt.textIds, pruner.key, options.pacer.pause);
+        merged.push(...kept.flatMap((one) => (one.merged ? [one.merged.tokens] : [])));
         select += performance.now() - begun;
         const pieces = piecesOf(prompt, request.images, kept);
-        const { start, prefilled } = this.begin(request.cache, pieces, kept, pruner, run);
+        const { start, prefilled } = this.begin(request.cache, pieces, kept.map(reported), pruner, run);
         prompts.push(prefilled);
-        const { states, visualRows } = await this.splice(pieces.slice(start), options.pacer.pause);
-        const previousBlockInput = pruner.needs(this.encoder).previousBlockInput ?? false;
-        inputs.push({ sequence: prefilled.sequence, states, visualRows, pruning: { run, previousBlockInput } });
+        const spliced = await this.splice(pieces.slice(start), options.pacer.pause);
+        inputs.push({ sequence: prefilled.sequence, ...spliced, pruning: { run, blockInput } });
         await options.pacer.pause();
       }
       const begun = performance.now();
@@ -145,28 +162,47 @@ export class Llava {
       for (const prompt of prompts) prompt.release();
       throw error;
     } finally {
+      tf.dispose(merged);
       for (const input of inputs) input.states.dispose();
       for (const run of runs) run.dispose();
     }
   }
 
-  private async select(images: readonly EncodedImage[], run: PruningRun, textIds: Int32Array, pause: Pause): Promise<KeptPatches[]> {
-    const kept: KeptPatches[] = [];
-    for (const [image, { grid, crops }] of images.entries()) {
-      for (const [crop, encoded] of crops.entries()) {
-        const view = new CropView(image, crop, grid, encoded, textIds, (features) => this.project(features), pause);
-        try {
-          const count = grid.rows * grid.columns;
-          const chosen = run.select ? (await run.select(view)).kept : Int32Array.from({ length: count }, (_, i) => i);
-          const tokens = chosen.length + (encoded.classToken ? 1 : 0);
-          kept.push({ image, crop, grid, kept: checkedSelection(chosen, count), tokens });
-        } finally {
-          view.dispose();
+  private async select(
+    images: readonly EncodedImage[],
+    run: PruningRun,
+    textIds: Int32Array,
+    key: string | undefined,
+    pause: Pause,
+  ): Promise<PlacedCrop[]> {
+    const kept: PlacedCrop[] = [];
+    const context = {
+      textIds,
+      embed: (ids: Int32Array) => this.language.embed(ids),
+      project: (features: tf.Tensor2D) => this.project(features),
+      pause,
+    };
+    let made: tf.Tensor2D | undefined;
+    try {
+      for (const [image, { grid, crops }] of images.entries()) {
+        for (const [crop, encoded] of crops.entries()) {
+          const view = new CropView(image, crop, grid, encoded, context);
+          try {
+            const selection = run.select ? await run.select(view) : everything(encoded);
+            made = selection.merged?.tokens;
+            kept.push(placed(selection, encoded, { image, crop, grid, ...(key === undefined ? {} : { key }) }));
+          } finally {
+            view.dispose();
+          }
+          await pause();
         }
-        await pause();
       }
+      return kept;
+    } catch (error) {
+      made?.dispose();
+      tf.dispose(kept.flatMap(({ merged }) => (merged ? [merged.tokens] : [])));
+      throw error;
     }
-    return kept;
   }
 
   /** Takes up what the cache holds of the prompt; `start` is the first piece that is left to be computed. */
@@ -179,7 +215,7 @@ export class Llava {
   ): { start: number; prefilled: Prefilled } {
     const textTokens = pieces.filter((piece) => typeof piece === 'number').length;
     const newSequence = () => new Sequence(this.language.newCaches(), pruner.positions);
-    if (cache && !pruner.textDependent && !run.beforeBlock && !run.afterBlock) {
+    if (cache && !pruner.textDependent && !run.beforeBlock && !run.afterAttention && !run.afterBlock && !run.afterPrefill) {
       const { sequence, pieces: start } = cache.begin(pieces, newSequence);
       const held = pieces.slice(0, start);
       const patches = held.reduce<number>((sum, piece) => sum + (typeof piece === 'number' ? 0 : patchesIn(piece.kept)), 0);
@@ -191,9 +227,10 @@ export class Llava {
     return { start: 0, prefilled: { sequence, visual, textTokens, cached: { tokens: 0, patches: 0 }, release: () => sequence.dispose() } };
   }
 
-  /** Embeddings [S, D], visual tokens in their places; `visualRows` are the patches among them, which a pruner may drop. */
-  private async splice(pieces: readonly PromptPiece[], pause: Pause): Promise<{ states: tf.Tensor2D; visualRows: Int32Array }> {
+  /** Embeddings [S, D], visual tokens in their places; `visualRows` are those among them that a pruner may drop: all but class tokens. */
+  private async splice(pieces: readonly PromptPiece[], pause: Pause): Promise<Pick<PrefillInput, 'states' | 'visualRows' | 'origins'>> {
     const visualRows: number[] = [];
+    const origins: { crops: number[]; patches: number[] } = { crops: [], patches: [] };
     const ids = Int32Array.from(pieces.filter((piece) => typeof piece === 'number'));
     const text = await this.textTokens(ids, pause);
     const visual = await this.visualTokens(pieces, pause).catch((error: unknown) => {
@@ -202,7 +239,7 @@ export class Llava {
     });
     const states = tf.tidy(() => {
       const parts: tf.Tensor2D[] = [];
-      let [textStart, visualStart, row] = [0, 0, 0];
+      let [textStart, visualStart, row, crop] = [0, 0, 0, 0];
       for (const run of runsOf(pieces)) {
         if (typeof run === 'number') {
           parts.push(tf.slice(text, [textStart, 0], [run, -1]));
@@ -213,15 +250,21 @@ export class Llava {
         for (const one of run.kept) {
           parts.push(tf.slice(visual as tf.Tensor2D, [visualStart, 0], [one.tokens, -1]));
           visualStart += one.tokens;
-          for (let j = one.tokens - one.kept.length; j < one.tokens; j++) visualRows.push(row + j); // a class token comes first
+          for (const [j, patch] of one.patches.entries()) {
+            visualRows.push(row + one.tokens - one.patches.length + j); // a class token comes first
+            origins.crops.push(crop);
+            origins.patches.push(patch);
+          }
           row += one.tokens;
+          crop++;
         }
       }
       return parts.length === 1 ? (parts[0] as tf.Tensor2D) : tf.concat(parts, 0);
     });
     text.dispose();
     visual?.dispose();
-    return { states, visualRows: Int32Array.from(visualRows) };
+    const found: VisualOrigins = { crops: Int32Array.from(origins.crops), patches: Int32Array.from(origins.patches) };
+    return { states, visualRows: Int32Array.from(visualRows), origins: found };
   }
 
   /** ids [n] -> [n, D]. A table that is a head too has a word's values far apart: each costs as much as thousands of operations in a row. */
@@ -230,21 +273,38 @@ export class Llava {
     return inSteps(ids.length, scattered, (start, length) => this.language.embed(ids.subarray(start, start + length)), pause);
   }
 
-  /** Kept features of all images through the projector, [all kept, D]. */
+  /** Visual tokens of all images, [all, D]: kept features through the projector, and what pruners made behind it as it is. */
   private async visualTokens(pieces: readonly PromptPiece[], pause: Pause): Promise<tf.Tensor2D | undefined> {
     const kept = pieces.flatMap((piece) => (typeof piece === 'number' ? [] : piece.kept.map((one) => ({ image: piece.image, one }))));
     if (kept.length === 0) return undefined;
-    const features = tf.tidy(() =>
-      tf.concat(
-        kept.map(({ image, one }) => keptFeatures(image, one)),
-        0,
-      ),
-    );
+    const lengths: number[] = []; // rows of each crop that go through the projector
+    const features = tf.tidy(() => {
+      const parts = kept.map(({ image, one }) => featuresToProject(image, one));
+      lengths.push(...parts.map((part) => part?.shape[0] ?? 0));
+      const some = parts.filter((part) => part !== undefined);
+      return some.length === 0 ? undefined : tf.concat(some, 0);
+    });
+    let projected: tf.Tensor2D | undefined;
     try {
-      const [from, to] = [features.shape[1], this.language.shape.hidden_size];
-      return await inSteps(features.shape[0], 2 * to * (from + to), (start, length) => this.project(rowsOf(features, start, length)), pause);
+      if (features) {
+        const [from, to] = [features.shape[1], this.language.shape.hidden_size];
+        const flops = 2 * to * (from + to);
+        projected = await inSteps(features.shape[0], flops, (start, length) => this.project(rowsOf(features, start, length)), pause);
+      }
+      if (kept.every(({ one }) => one.merged?.space !== 'projected')) return projected;
+      return tf.tidy(() => {
+        let start = 0;
+        const parts = kept.flatMap(({ one }, i) => {
+          const length = lengths[i] as number;
+          const own = length > 0 ? [tf.slice(projected as tf.Tensor2D, [start, 0], [length, -1])] : [];
+          start += length;
+          return one.merged?.space === 'projected' ? [...own, one.merged.tokens] : own;
+        });
+        return tf.concat(parts, 0);
+      });
     } finally {
-      features.dispose();
+      features?.dispose();
+      if (kept.some(({ one }) => one.merged?.space === 'projected')) projected?.dispose();
     }
   }
 
@@ -254,7 +314,7 @@ export class Llava {
 }
 
 /** A prompt with its images in their places. */
-function piecesOf({ textIds, textLengths }: SplitPrompt, images: readonly EncodedImage[], kept: readonly KeptPatches[]): PromptPiece[] {
+function piecesOf({ textIds, textLengths }: SplitPrompt, images: readonly EncodedImage[], kept: readonly PlacedCrop[]): PromptPiece[] {
   const pieces: PromptPiece[] = [];
   let start = 0;
   for (const [i, length] of textLengths.entries()) {
@@ -278,18 +338,60 @@ function runsOf(pieces: readonly PromptPiece[]): (number | PlacedImage)[] {
   return runs;
 }
 
-function wantedAttention(needs: readonly Needs[], vision: ClipVision): Map<number, AttentionRows> {
-  const wanted = new Map<number, AttentionRows>();
-  for (const { block, rows } of needs.flatMap((need) => need.attention)) {
-    if (!vision.blocks[block]) {
+/** @throws PruneError `ATTENTION_UNAVAILABLE`, `TWO_ENCODINGS` */
+function wantsOf(needs: readonly Needs[], { blocks, featureBlock }: EncoderFacts): EncoderWants {
+  const reads = new Map<number, VisionReads>();
+  const read = (block: number, more: VisionReads) => {
+    if (!Number.isInteger(block) || block < 0 || block >= blocks) {
       throw new PruneError(
         'ATTENTION_UNAVAILABLE',
-        `A pruner needs the attention of encoder block ${block}; this model runs blocks 0 to ${vision.blocks.length - 1}. Use one of these.`,
+        `A pruner reads encoder block ${block}; this encoder has blocks 0 to ${blocks - 1}. Use one of these.`,
       );
     }
-    if ((wanted.get(block) ?? rows) !== rows)
-      throw new PruneError('TWO_ATTENTIONS', `Both class and received attention of block ${block} were asked for in one pass; encode twice.`);
-    wanted.set(block, rows);
+    reads.set(block, { ...reads.get(block), ...more });
+  };
+  for (const { attention, projections = [] } of needs) {
+    for (const { block, rows } of attention) read(block, { [rows]: true });
+    for (const block of projections) read(block, { projections: true });
   }
-  return wanted;
+  const [reducer, ...others] = needs.map(({ encoder }) => encoder);
+  const other = others.find((one) => one?.key !== reducer?.key);
+  if (others.length > 0 && others.some((one) => one?.key !== reducer?.key)) {
+    throw new PruneError(
+      'TWO_ENCODINGS',
+      `One encoding can't serve "${reducer?.key ?? 'no merging'}" and "${other?.key ?? 'no merging'}": merging inside the encoder changes its features. Encode for each by itself.`,
+    );
+  }
+  return { blocks: Math.max(featureBlock, ...reads.keys()) + 1, featureBlock, reads, ...(reducer ? { reducer } : {}) };
+}
+
+/** Takes the encoder's rows apart by crop. */
+function cropsOf({ states, crops, values, members }: EncodedRows, needs: readonly Needs[], full: boolean): EncodedCrop[] {
+  const attention = needs.flatMap((need) => need.attention);
+  const encoded = crops.map(({ start, length }, i) => {
+    const projections = new Map<number, Projections>();
+    for (const [block, one] of values) {
+      const { queries, keys } = one[i] as VisionValues;
+      if (queries && keys) projections.set(block, { queries, keys });
+    }
+    return {
+      features: tf.slice(states, [start + 1, 0], [length - 1, -1]),
+      ...(members ? { members: members[i] as readonly Int32Array[] } : {}),
+      ...(full ? { classToken: tf.slice(states, [start, 0], [1, -1]) } : {}),
+      attention: new Map(attention.map((need) => [attentionKey(need), values.get(need.block)?.[i]?.[need.rows] as tf.Tensor2D])),
+      projections,
+    };
+  });
+  states.dispose();
+  return encoded;
+}
+
+/** @throws PruneError `ENCODED_FOR_ANOTHER` */
+function checkReducer(images: readonly EncodedImage[], reducer: EncoderReducer | undefined, name: string): void {
+  const wrong = images.findIndex(({ reducedBy }) => reducedBy !== reducer?.key);
+  if (wrong < 0) return;
+  throw new PruneError(
+    'ENCODED_FOR_ANOTHER',
+    `Image ${wrong} was encoded with "${images[wrong]?.reducedBy ?? 'no merging'}", but method "${name}" needs "${reducer?.key ?? 'no merging'}" inside the encoder. Encode it for this method.`,
+  );
 }

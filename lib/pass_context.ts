@@ -5,7 +5,7 @@ import type { BlockContext, Llama, LlamaShape } from '../layers/llama';
 import type { RotaryTable } from '../layers/rotary';
 import type { Segment, Tap } from '../layers/tap';
 import { fitsStep, stepsOf } from './backend/step';
-import { type Live, positionsIn, segmentsOf } from './reduction';
+import { type Live, positionsIn, segmentsOf } from './live';
 
 /** Rows that attend in one step. */
 export interface Part extends Segment {

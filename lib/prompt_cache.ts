@@ -1,10 +1,10 @@
-import type { EncodedImage, KeptPatches } from './encoded';
+import type { EncodedImage, KeptPatches, PlacedCrop } from './encoded';
 import type { Sequence } from './sequence';
 
 /** An image in a prompt, with what was kept of its crops. */
 export interface PlacedImage {
   readonly image: EncodedImage;
-  readonly kept: readonly KeptPatches[];
+  readonly kept: readonly PlacedCrop[];
 }
 
 /** A prompt as the decoder gets it: text ids, and images in their places. */
@@ -88,12 +88,11 @@ export function tokensOf(kept: readonly KeptPatches[]): number {
 
 function samePiece(a: PromptPiece | undefined, b: PromptPiece | undefined): boolean {
   if (typeof a !== 'object' || typeof b !== 'object') return a === b;
-  return (
-    a.image === b.image &&
-    a.kept.length === b.kept.length &&
-    a.kept.every(({ kept }, i) => {
-      const other = b.kept[i]?.kept;
-      return kept.length === other?.length && kept.every((index, j) => index === other[j]);
-    })
-  );
+  return a.image === b.image && a.kept.length === b.kept.length && a.kept.every((one, i) => sameTokens(one, b.kept[i] as PlacedCrop));
+}
+
+/** Kept patches tell that themselves; of merged tokens only the pruner's key does. */
+function sameTokens(a: PlacedCrop, b: PlacedCrop): boolean {
+  if ((a.merged || b.merged) && (a.key === undefined || a.key !== b.key)) return false;
+  return a.rows.length === b.rows.length && a.rows.every((row, i) => row === b.rows[i]);
 }

@@ -242,7 +242,8 @@ export class TokenModel {
     const extra = (grid: PreparedImage['grid']) => this.llava.tokensPerCrop(grid) - grid.rows * grid.columns;
     const visual = shapes.reduce(
       (sum, { grid, crops }) =>
-        sum + crops * ((pruner.enteringTokens(grid.rows * grid.columns, this.llava.language.blocks.length)[0] ?? 0) + extra(grid)),
+        sum +
+        crops * ((pruner.enteringTokens(grid.rows * grid.columns, this.llava.language.blocks.length)?.[0] ?? grid.rows * grid.columns) + extra(grid)),
       0,
     );
     const { imageToken } = this;

@@ -134,7 +134,7 @@ refuses([
     () => asking({ ...createPruner({ method: 'vispruner', tokens: 16 }), needs: () => ({ attention: [{ block: 9, rows: 'class' }] }) })(),
     'ATTENTION_UNAVAILABLE',
     'block 9',
-    '0 to 4',
+    '0 to 5',
   ),
 ]);
 
@@ -217,7 +217,7 @@ works(58, 'patches are ranked by what they receive in the last block', async () 
   const encoded = await model.encodeImages(prepared, { prune });
   const [crop] = encoded.images[0]?.crops ?? [];
   const [[need, received] = ['', undefined]] = crop?.attention ?? [];
-  expect(need).toBe('4 received');
+  expect(need).toBe('5 received');
   const expected = await visPruner(crop?.features as tf.Tensor2D, received as tf.Tensor2D, { tokens: 16 });
   const { visual } = await model.ask(encoded, QUESTION, { prune });
   expect(Array.from(visual[0]?.kept ?? [])).toEqual(Array.from(expected));

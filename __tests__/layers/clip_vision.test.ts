@@ -1,5 +1,5 @@
 import * as tf from '@tensorflow/tfjs';
-import { ClipVision, type ClipVisionShape } from '../../layers/clip_vision';
+import { ClipVision, type ClipVisionShape, disposeVisionValues } from '../../layers/clip_vision';
 import { Projector } from '../../layers/projector';
 import { BACKENDS, useBackend, withoutLeaks } from '../support/backends';
 import { expectClose } from '../support/compare';
@@ -50,8 +50,8 @@ describe.each(BACKENDS)('CLIP on %s', (backend) => {
         let states = vision.embed(pixels);
         await expectClose(states, recorded('encoder.hidden_states.0'), 'after the first norm');
         for (const [k, block] of vision.blocks.entries()) {
-          const { hiddenStates, attention } = block.apply(states, vision.segments(1));
-          expect(attention).toEqual([]);
+          const { hiddenStates, values } = block.apply(states, vision.segments(1));
+          expect(values).toEqual([]);
           states.dispose();
           states = hiddenStates;
           await expectClose(states, recorded(`encoder.hidden_states.${k + 1}`), `after block ${k}`);
@@ -65,7 +65,7 @@ describe.each(BACKENDS)('CLIP on %s', (backend) => {
         for (const rows of ['class', 'received'] as const) {
           let states = vision.embed(pixels);
           for (const [k, block] of vision.blocks.entries()) {
-            const { hiddenStates, attention } = block.apply(states, vision.segments(1), rows);
+            const { hiddenStates, values } = block.apply(states, vision.segments(1), { reads: { [rows]: true } });
             states.dispose();
             states = hiddenStates;
             const map = recorded(`encoder.attentions.${k}`); // [1, heads, 1 + N, 1 + N]
@@ -74,9 +74,10 @@ describe.each(BACKENDS)('CLIP on %s', (backend) => {
               const asked = rows === 'class' ? tf.slice(all, [0, 0, 1], [-1, 1, -1]) : tf.slice(all, [0, 0, 1], [-1, -1, -1]);
               return tf.mean(asked, 1);
             });
-            expect(attention).toHaveLength(1);
-            await expectClose(attention[0] as tf.Tensor, expected, `${rows} attention of block ${k}`);
-            tf.dispose([...attention, expected]);
+            expect(values.map(Object.keys)).toEqual([[rows]]);
+            await expectClose(values[0]?.[rows] as tf.Tensor, expected, `${rows} attention of block ${k}`);
+            disposeVisionValues(values);
+            expected.dispose();
           }
           states.dispose();
         }
@@ -87,7 +88,7 @@ describe.each(BACKENDS)('CLIP on %s', (backend) => {
       const seen = new Map<string, tf.Tensor>();
       const tap = (name: string, value: tf.Tensor) => void seen.set(name, tf.keep(value.clone()));
       let states = vision.embed(pixels, tap);
-      for (const block of vision.blocks) states = block.apply(states, vision.segments(1), undefined, tap).hiddenStates;
+      for (const block of vision.blocks) states = block.apply(states, vision.segments(1), { tap }).hiddenStates;
       const paths = Array.from({ length: count }, (_, k) => `vision_tower.encoder.layers.${k}`);
       const expected = [
         'vision_tower.embeddings',
@@ -118,8 +119,8 @@ describe.each(BACKENDS)('CLIP on %s', (backend) => {
         const attention: tf.Tensor2D[] = [];
         let states = vision.embed(images);
         for (const block of vision.blocks) {
-          const output = block.apply(states, vision.segments(crops), 'class');
-          attention.push(...output.attention);
+          const output = block.apply(states, vision.segments(crops), { reads: { class: true } });
+          attention.push(...output.values.map((values) => values.class as tf.Tensor2D));
           states = output.hiddenStates;
         }
         return { states, attention };

@@ -35,7 +35,7 @@ describe.each(BACKENDS)('a prefill of which only the last rows are wanted, on %s
         sequence,
         states: states[i] as tf.Tensor2D,
         visualRows: VISUAL,
-        pruning: RUNS[dropped] && { run: RUNS[dropped], previousBlockInput: false },
+        pruning: RUNS[dropped] && { run: RUNS[dropped], blockInput: false },
       }));
       const result = await prefill(llama, inputs, { pacer: new Pacer(), lastRows });
       const decoded = await decodeStep(llama, next, sequences, { pacer: new Pacer() });

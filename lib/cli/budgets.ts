@@ -1,5 +1,4 @@
 import { type CountedConfig, flops } from '../analysis/flops';
-import { fastVMethod } from '../prune/fastv';
 import { bytes, count, table } from './output';
 
 /** Kept fractions that tables show unless others are asked for; at 576 patches they are 576, 432, 288, 144, 58 and 29 tokens, those of the paper's table. */
@@ -47,10 +46,7 @@ export function countBudgets(config: CountedConfig, patches: number, { crops, te
     tokensPerCrop: kept,
     visualTokens: kept * crops,
     beforeDecoder: cost(same(kept)),
-    fastv:
-      blocks > 2 && kept < patches
-        ? cost(fastVMethod.create({ method: 'fastv', tokens: kept, layer: 2 }).enteringTokens(patches, blocks))
-        : undefined,
+    fastv: blocks > 2 && kept < patches ? cost(Array.from({ length: blocks }, (_, block) => (block < 2 ? patches : kept))) : undefined,
   }));
   return { all: cost(same(patches)), rows };
 }

@@ -75,6 +75,6 @@ export function conditionsOf(options: ConditionOptions): Condition[] {
 function fastV(row: string, budget: number, tokens: number, { patches, decoderBlocks }: ConditionOptions): Condition {
   const prune: PruneOptions = { method: 'fastv', tokens, layer: FASTV_LAYER };
   const entering = createPruner(prune).enteringTokens(patches, decoderBlocks);
-  const averageTokens = entering.reduce((sum, count) => sum + count, 0) / decoderBlocks;
+  const averageTokens = (entering ?? []).reduce((sum, count) => sum + count, 0) / decoderBlocks;
   return { key: `${row} ${tokens}`, row, budget, averageTokens, prune: () => prune };
 }

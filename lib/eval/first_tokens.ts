@@ -5,11 +5,11 @@ import type { BlockContext } from '../../layers/llama';
 import type { Segment } from '../../layers/tap';
 import { gatherRows } from '../backend/step';
 import type { EncodedImage } from '../encoded';
+import { lastRowsOf } from '../live';
 import type { Llava, Prefilled } from '../llava';
 import type { Pacer } from '../pacer';
 import { disposeTable } from '../pass_context';
 import type { Pruner } from '../prune/types';
-import { lastRowsOf } from '../reduction';
 import type { Sequence } from '../sequence';
 
 /** Large enough that its exponential is 0 in float32. */

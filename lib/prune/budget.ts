@@ -38,3 +38,8 @@ export function tokenCount({ tokens, keepRatio }: { readonly tokens?: number; re
     return count;
   };
 }
+
+/** The whole number of tokens nearest to an average, but at least one. */
+export function wholeTokens(average: number): number {
+  return Math.max(1, Math.round(average));
+}

@@ -1,5 +1,5 @@
 import { beforeDecoder } from './before_decoder';
-import { BUDGET_OPTIONS, type Budget, tokenCount } from './budget';
+import { BUDGET_OPTIONS, type Budget, tokenCount, wholeTokens } from './budget';
 import { rankingAttention } from './encoder_attention';
 import type { Method } from './method';
 import { visPruner } from './vispruner';
@@ -19,6 +19,7 @@ export const clsTopKMethod: Method<ClsTopKOptions> = {
     differences: ['Of equal attention, the lower patch index is kept.', 'T > N is an error.'],
   },
   example: { method: 'cls-top-k', tokens: 64 },
+  forAverage: (average) => ({ method: 'cls-top-k', tokens: wholeTokens(average) }),
   create: (options) =>
     beforeDecoder({
       name: 'cls-top-k',

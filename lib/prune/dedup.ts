@@ -1,5 +1,5 @@
 import { beforeDecoder } from './before_decoder';
-import { BUDGET_OPTIONS, type Budget, tokenCount } from './budget';
+import { BUDGET_OPTIONS, type Budget, tokenCount, wholeTokens } from './budget';
 import { wholeNumber } from './checks';
 import { rankingAttention } from './encoder_attention';
 import type { Method } from './method';
@@ -21,6 +21,7 @@ export const dedupMethod: Method<DedupOptions> = {
     differences: ['As VisPruner.'],
   },
   example: { method: 'dedup', tokens: 64 },
+  forAverage: (average) => ({ method: 'dedup', tokens: wholeTokens(average) }),
   create({ tokens, keepRatio, step }) {
     if (step !== undefined) wholeNumber(step, 'step', 'STEP_INVALID', 1);
     return beforeDecoder({

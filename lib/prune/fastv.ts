@@ -37,6 +37,14 @@ export const fastVMethod: Method<FastVOptions> = {
     ],
   },
   example: { method: 'fastv', tokens: 64, layer: 2 },
+  forAverage(average, { patches, decoderBlocks }) {
+    for (let layer = Math.min(2, decoderBlocks - 1); layer >= 1; layer--) {
+      // 2 as in the paper, where the budget allows it
+      const kept = Math.round((decoderBlocks * average - layer * patches) / (decoderBlocks - layer));
+      if (kept >= 1) return { method: 'fastv', layer, tokens: Math.min(kept, patches) };
+    }
+    return undefined;
+  },
   create(options) {
     const layer = wholeNumber(options.layer ?? 2, 'layer', 'LAYER_INVALID', 1);
     const count = keptCount(options, layer);
@@ -44,7 +52,7 @@ export const fastVMethod: Method<FastVOptions> = {
       name: 'fastv',
       textDependent: true,
       positions: 'keep',
-      needs: () => ({ attention: [], previousBlockInput: true }),
+      needs: () => ({ attention: [], blockInput: true }),
       enteringTokens(patches, decoderBlocks) {
         const kept = count(patches, decoderBlocks);
         return Array.from({ length: decoderBlocks }, (_, block) => (block < layer ? patches : kept));

@@ -1,5 +1,18 @@
 import type { Pruner } from './types';
 
+/**
+ * How faithful a method is. `exact`: every step and constant is that of the authors' code, but for the differences listed. `paper`: the algorithm is the
+ * paper's, some constants are ours. `sketch`: only the idea is public. `ours`: a baseline of our own.
+ */
+export type Grade = 'exact' | 'paper' | 'sketch' | 'ours';
+
+/** The model that a budget is for. */
+export interface BudgetFacts {
+  /** N of a crop. */
+  readonly patches: number;
+  readonly decoderBlocks: number;
+}
+
 /** What `docs/methods.md` says of a method; one row of its table. */
 export interface MethodAbout {
   readonly title: string;
@@ -7,11 +20,12 @@ export interface MethodAbout {
   readonly acts: string;
   /** What it looks at. */
   readonly reads: string;
+  /** What has to be trained or fitted before it can be used; absent: nothing. */
+  readonly training?: string;
   /** Visual tokens entering each decoder block, of N patches, as a formula. */
   readonly entering: string;
   readonly source: string;
-  /** How faithful it is: `exact` when every step is that of the authors' code, but for the differences listed. */
-  readonly grade: 'exact' | 'ours';
+  readonly grade: Grade;
   /** Where it differs from its source, on purpose. */
   readonly differences: readonly string[];
 }
@@ -25,4 +39,9 @@ export interface Method<Options> {
   readonly example: Options;
   /** @throws PruneError for a bad option */
   create(options: Options): Pruner;
+  /**
+   * Options with which so many visual tokens of a crop enter a decoder block, averaged over the blocks, as near as whole tokens allow: how methods are
+   * compared. Undefined where the method can't reach it. Absent where it has no budget.
+   */
+  forAverage?(average: number, facts: BudgetFacts): Options | undefined;
 }

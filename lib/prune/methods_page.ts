@@ -1,9 +1,11 @@
-import type { Method } from './method';
+import type { Grade, Method } from './method';
 import { createPruner, METHODS, type PruneOptions } from './registry';
 
-const GRADES = {
-  exact: "every step is that of the authors' code, but for the differences listed",
-  ours: 'our own',
+const GRADES: Readonly<Record<Grade, string>> = {
+  exact: "every step and constant is that of the authors' code, but for the differences listed",
+  paper: "the algorithm is the paper's, some constants are ours",
+  sketch: 'only the idea is public',
+  ours: 'a baseline of our own',
 };
 
 /** `docs/methods.md`, from what each method says of itself. */
@@ -30,11 +32,11 @@ least one) is the budget T of every method but \`none\`. A method of your own is
 N: patches of a crop. L: decoder blocks. _compact_ positions are counted anew over what is left; _keep_ leaves every token its own, with gaps.
 `;
 
-const HEADER = ['method', 'acts', 'reads', 'positions', 'depends on the question', 'visual tokens entering each block', 'grade'];
+const HEADER = ['method', 'acts', 'reads', 'training', 'positions', 'depends on the question', 'visual tokens entering each block', 'grade'];
 
 function cells(name: string, { about, example }: Method<PruneOptions>): string[] {
   const { positions, textDependent } = createPruner(example);
-  return [`\`${name}\``, about.acts, about.reads, positions, textDependent ? 'yes' : 'no', about.entering, about.grade];
+  return [`\`${name}\``, about.acts, about.reads, about.training ?? 'none', positions, textDependent ? 'yes' : 'no', about.entering, about.grade];
 }
 
 /** A Markdown table with its columns aligned, as the formatter wants it. The first row is the header. */

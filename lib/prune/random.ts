@@ -1,6 +1,6 @@
 import { Random } from '../random';
 import { beforeDecoder } from './before_decoder';
-import { BUDGET_OPTIONS, type Budget, tokenCount } from './budget';
+import { BUDGET_OPTIONS, type Budget, tokenCount, wholeTokens } from './budget';
 import { wholeNumber } from './checks';
 import type { Method } from './method';
 
@@ -23,6 +23,7 @@ export const randomMethod: Method<RandomOptions> = {
     differences: ['Seeded: the same seed, image number, crop number and count give the same patches.', 'T > N is an error.'],
   },
   example: { method: 'random', tokens: 64, seed: 1 },
+  forAverage: (average) => ({ method: 'random', tokens: wholeTokens(average) }),
   create({ tokens, keepRatio, seed = 0 }) {
     const start = wholeNumber(seed, 'seed', 'SEED_INVALID', 0, 2 ** 32 - 1);
     return beforeDecoder({

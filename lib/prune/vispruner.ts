@@ -3,7 +3,7 @@ import { PruneError } from '../../layers/errors';
 import { inSteps, rowsOf } from '../backend/step';
 import { finish, Pacer, type Pause, paced, type Steps } from '../pacer';
 import { beforeDecoder } from './before_decoder';
-import { BUDGET_OPTIONS, type Budget, tokenCount } from './budget';
+import { BUDGET_OPTIONS, type Budget, tokenCount, wholeTokens } from './budget';
 import { checkNames, checkScores, fraction, wholeNumber } from './checks';
 import { dedupSteps } from './dedup_pool';
 import { rankingAttention } from './encoder_attention';
@@ -174,6 +174,7 @@ export const visPrunerMethod: Method<VisPrunerOptions> = {
     ],
   },
   example: { method: 'vispruner', tokens: 64, importantRatio: 0.5 },
+  forAverage: (average) => ({ method: 'vispruner', tokens: wholeTokens(average) }),
   create({ tokens, keepRatio, importantRatio, step }) {
     makePlan({ tokens: 1, importantRatio, step }, 1);
     return beforeDecoder({

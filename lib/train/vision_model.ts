@@ -153,9 +153,9 @@ export class VisionModel {
     let states = this.encoder.embedPatches(batch.rows, batch.crops, batch.places);
     let attention: readonly tf.Tensor2D[] = [];
     this.encoder.blocks.slice(0, FEATURE_BLOCK + 1).forEach((block, i) => {
-      const output = block.apply(states, crops, wantAttention && i === FEATURE_BLOCK ? 'class' : undefined);
+      const output = block.apply(states, crops, { reads: { class: wantAttention && i === FEATURE_BLOCK } });
       states = output.hiddenStates;
-      attention = output.attention;
+      attention = output.values.flatMap(({ class: rows }) => (rows ? [rows] : []));
     });
     return { states, crops, attention };
   }

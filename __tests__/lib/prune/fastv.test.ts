@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs';
 import { createPruner } from '../../../lib/prune/registry';
 import { useBackend } from '../../support/backends';
-import { decoderView, request } from './views';
+import { clip, decoderView, request } from './views';
 
 beforeAll(() => useBackend('cpu'));
 
@@ -29,7 +29,7 @@ describe('FastV', () => {
 
   it('declares that it needs the input of the block before', () => {
     const pruner = createPruner({ method: 'fastv', tokens: 2 });
-    expect(pruner.needs({ blocks: 4, featureBlock: 2, hasClassToken: true })).toEqual({ attention: [], previousBlockInput: true });
+    expect(pruner.needs(clip)).toEqual({ attention: [], blockInput: true });
     expect([pruner.positions, pruner.textDependent]).toEqual(['keep', true]);
   });
 

@@ -9,13 +9,13 @@ import { Sequence } from '../../../lib/sequence';
 import { BACKENDS, useBackend } from '../../support/backends';
 import { expectClose, expectSame } from '../../support/compare';
 import { type DenseBlock, decode, dense, disposeOutcome, embeddings, expectDense, LENGTH, SHAPE, tinyDecoder, VISUAL } from './tiny_decoder';
-import { clip } from './views';
+import { clip, request } from './views';
 
 const BLOCKS = SHAPE.num_hidden_layers;
 const NOTHING_HIDDEN = new Array<DenseBlock>(BLOCKS).fill({ hidden: new Set(), positions: 'keep' });
 
 const fastV = (tokens: number, layer: number, patches: number = VISUAL.length): PruningRun =>
-  createPruner({ method: 'fastv', tokens, layer }).begin({ encoder: clip, decoderBlocks: BLOCKS, patchesPerCrop: [patches] });
+  createPruner({ method: 'fastv', tokens, layer }).begin(request([patches], clip, BLOCKS));
 
 /** Hides all visual rows but `kept` from block `layer` on. */
 function hiding(kept: readonly number[], layer: number): DenseBlock[] {
@@ -98,7 +98,7 @@ describe.each(BACKENDS)('dropping visual tokens inside the decoder, on %s', (bac
     [3, 4],
   ])('as many tokens enter and stay in the cache of each block as the formula says: FastV, %i before block %i', async (tokens, layer) => {
     const outcome = await decode(llama, states, steps, { run: fastV(tokens, layer), positions: 'keep' });
-    const entering = createPruner({ method: 'fastv', tokens, layer }).enteringTokens(VISUAL.length, BLOCKS);
+    const entering = createPruner({ method: 'fastv', tokens, layer }).enteringTokens(VISUAL.length, BLOCKS) ?? [];
     expect(outcome.entering).toEqual(entering);
     expect(outcome.cached).toEqual(entering.map((count) => LENGTH - VISUAL.length + count + steps.shape[0]));
     const average = entering.reduce((sum, count) => sum + count, 0) / BLOCKS;
@@ -116,7 +116,7 @@ describe.each(BACKENDS)('dropping visual tokens inside the decoder, on %s', (bac
       const inputs = group.map(({ tokens, ...input }) => ({
         ...input,
         sequence: new Sequence(llama.newCaches()),
-        pruning: { run: fastV(tokens, 2, input.visualRows.length), previousBlockInput: true },
+        pruning: { run: fastV(tokens, 2, input.visualRows.length), blockInput: true },
       }));
       const result = await prefill(llama, inputs, { pacer: new Pacer() });
       for (const { sequence } of inputs) sequence.dispose();

@@ -115,13 +115,9 @@ export async function decode(
 ): Promise<Outcome> {
   const pacer = new Pacer();
   const sequence = new Sequence(llama.newCaches(), pruning?.positions);
-  const result = await prefill(
-    llama,
-    [{ sequence, states, visualRows: VISUAL, pruning: pruning && { run: pruning.run, previousBlockInput: true } }],
-    {
-      pacer,
-    },
-  );
+  const result = await prefill(llama, [{ sequence, states, visualRows: VISUAL, pruning: pruning && { run: pruning.run, blockInput: true } }], {
+    pacer,
+  });
   const decoded: tf.Tensor2D[] = [];
   if (later === 'together') {
     const turn = await prefill(llama, [{ sequence, states: steps, visualRows: new Int32Array(0) }], { pacer });

@@ -2,10 +2,10 @@ import type * as tf from '@tensorflow/tfjs';
 import type { AttentionNeed, DecoderView, EncoderFacts, RequestView, VisionView } from '../../../lib/prune/types';
 
 /** A CLIP-like encoder of four blocks whose features are the output of the block before the last. */
-export const clip: EncoderFacts = { blocks: 4, featureBlock: 2, hasClassToken: true };
+export const clip: EncoderFacts = { blocks: 4, featureBlock: 2, heads: 2, hasClassToken: true };
 
 export function request(patchesPerCrop: readonly number[], encoder: EncoderFacts = clip, decoderBlocks = 4): RequestView {
-  return { encoder, decoderBlocks, patchesPerCrop };
+  return { encoder, decoderBlocks, patchesPerCrop, grids: patchesPerCrop.map((columns) => ({ rows: 1, columns })) };
 }
 
 /** One crop, whose attention may be asked for by `need` alone. */
@@ -18,10 +18,10 @@ export function visionView(features: tf.Tensor2D, attention: tf.Tensor2D, need: 
       if (asked.block !== need.block || asked.rows !== need.rows) throw new Error(`asked for ${JSON.stringify(asked)}`);
       return attention;
     },
-    projected: () => {
-      throw new Error('asked for the projected patches');
-    },
+    projections: () => refuse('queries and keys'),
+    projected: () => refuse('the projected patches'),
     textIds: new Int32Array(0),
+    textEmbeddings: () => refuse('the text'),
     pause: () => Promise.resolve(),
   };
 }
@@ -34,9 +34,20 @@ export function decoderView(block: number, visualRows: readonly number[], rows: 
     sequenceLength,
     visualRows: Int32Array.from(visualRows),
     originalIndices: Int32Array.from(visualRows.keys()),
+    decoder: { heads: 1, keyValueHeads: 1, headDim: 4, frequencies: Float32Array.of(1, 0.01) },
+    positions: Int32Array.from({ length: sequenceLength }, (_, i) => i),
+    origins: { crops: new Int32Array(visualRows.length), patches: Int32Array.from(visualRows.keys()) },
     get states(): tf.Tensor2D {
-      throw new Error('asked for the states');
+      return refuse('the states');
     },
+    attended: () => refuse('what the attention gave'),
+    normed: () => refuse('the normed states'),
     attentionRows: rows,
+    keys: () => refuse('the keys'),
+    pause: () => Promise.resolve(),
   };
+}
+
+function refuse(what: string): never {
+  throw new Error(`asked for ${what}`);
 }
