@@ -453,6 +453,11 @@ export const PRUNE_CODES = {
     remedy: 'Give a whole number in the range that the message shows.',
     use: true,
   },
+  METHOD_LIST: {
+    cause: 'A list of methods to be compared is not written as it should be.',
+    remedy: 'Write names between commas, each with its options as name:option=value; budgets and seeds are given for all.',
+    use: true,
+  },
   METHOD_OPTION_UNKNOWN: {
     cause: 'A pruning method was given an option that it does not have.',
     remedy: 'Use the options that the message lists.',
@@ -569,6 +574,20 @@ export const STATE_CODES = {
   STAGE_MISSING: { cause: 'A stage of training starts from another, which was not run.', remedy: 'Run that stage first.' },
 } as const;
 
+/** Of an evaluation: what it is asked from, and what it wrote. */
+export const DATA_CODES = {
+  RESULTS_APART: {
+    cause: 'Results of different models or data sets can not be counted together.',
+    remedy: 'Merge files of one model and one data set.',
+  },
+  RESULTS_DAMAGED: { cause: 'A results file has a line that is not one of results.', remedy: 'Remove the line, or write the file anew (--fresh).' },
+  RESULTS_MISSING: { cause: 'A results file is not there, is empty or can not be read.', remedy: 'Give a file that vispruner eval wrote.' },
+  RESULTS_OTHER: {
+    cause: 'A results file was begun with another model, data set or other options.',
+    remedy: 'Give another --results, or write the file anew (--fresh).',
+  },
+} as const;
+
 export const OUTPUT_CODES = {
   NO_SPACE: { cause: 'The disk has not the room for what is to be written.', remedy: 'Make room, or choose a folder on another disk.' },
   SAME_DIRECTORY: { cause: 'A conversion was to write into its own source.', remedy: 'Give another target.', use: true },
@@ -653,6 +672,7 @@ export const ERROR_CODES: Readonly<Record<string, Readonly<Record<string, CodeEn
   PruneError: PRUNE_CODES,
   BackendError: BACKEND_CODES,
   StateError: STATE_CODES,
+  DataError: DATA_CODES,
   OutputError: OUTPUT_CODES,
   UseError: USE_CODES,
   ServerError: SERVER_CODES,

@@ -7,6 +7,7 @@ export type PromptCode = keyof typeof codes.PROMPT_CODES;
 export type PruneCode = keyof typeof codes.PRUNE_CODES;
 export type BackendCode = keyof typeof codes.BACKEND_CODES;
 export type StateCode = keyof typeof codes.STATE_CODES;
+export type DataCode = keyof typeof codes.DATA_CODES;
 export type OutputCode = keyof typeof codes.OUTPUT_CODES;
 export type UseCode = keyof typeof codes.USE_CODES;
 export type ServerCode = keyof typeof codes.SERVER_CODES;
@@ -21,6 +22,7 @@ export type ErrorCode =
   | PruneCode
   | BackendCode
   | StateCode
+  | DataCode
   | OutputCode
   | UseCode
   | ServerCode
@@ -57,5 +59,7 @@ export class PruneError extends VisPrunerError<PruneCode> {}
 export class BackendError extends VisPrunerError<BackendCode> {}
 /** Something is used after `dispose()`, or before it was filled. */
 export class StateError extends VisPrunerError<StateCode> {}
+/** A data set, or a file with the results of an evaluation, is wrong. */
+export class DataError extends VisPrunerError<DataCode> {}
 /** A result can't be written where it was asked for. */
 export class OutputError extends VisPrunerError<OutputCode> {}

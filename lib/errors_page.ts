@@ -39,6 +39,7 @@ const MEANINGS: Readonly<Record<string, string>> = {
   PruneError: 'A pruning option, or what a method works on, is wrong.',
   BackendError: 'A backend is absent, failed or is used wrongly.',
   StateError: 'Something is used after it was disposed, or before it was filled.',
+  DataError: 'A data set, or a file with the results of an evaluation, is wrong.',
   OutputError: 'A result can not be written where it was asked for.',
   UseError: 'The command line is wrong in a way that only the command line knows.',
   ServerError: 'The server can not be started as it was asked for.',

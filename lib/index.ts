@@ -24,6 +24,7 @@ export {
   BackendError,
   CheckpointError,
   ConfigError,
+  DataError,
   type ErrorCode,
   HubError,
   ImageError,

@@ -1,6 +1,6 @@
 /**
  * Draws the sample pictures of this folder and writes questions.json beside them: `npx ts-node examples/images/render.ts`.
- * They are held-out scenes, far from those that `npm run accuracy` asks about; no training saw them.
+ * They are held-out scenes, far from those that `vispruner eval` asks about; no training saw them.
  */
 import * as fs from 'node:fs';
 import * as path from 'node:path';

@@ -4,6 +4,7 @@ import { addAsk } from './ask';
 import type { CommandContext } from './context';
 import { addConvert } from './convert';
 import { addDoctor } from './doctor';
+import { addEval } from './eval';
 import { EXIT, failOnUncaught, failure } from './failure';
 import { addFlops } from './flops';
 import { addInspect } from './inspect';
@@ -48,7 +49,7 @@ function makeProgram(context: CommandContext): Command {
     .version(version())
     .showHelpAfterError('(--help shows what there is)')
     .exitOverride();
-  for (const add of [addAsk, addSelect, addInspect, addFlops, addDoctor, addConvert, addPull, addServe]) add(program, context);
+  for (const add of [addAsk, addSelect, addInspect, addFlops, addDoctor, addConvert, addPull, addServe, addEval]) add(program, context);
   return program;
 }
 

@@ -1,80 +1,93 @@
-import { createPruner, type PruneOptions } from '../prune/registry';
+import type { PruneOptions } from '../prune/registry';
+import { averageOf, type Budgeted, budgeted, hasBudget } from './method_budget';
+import { type ComparedMethod, methodNamed } from './method_list';
 
 /** Shares of the visual tokens at which methods are compared. */
-export const BUDGETS: readonly number[] = [1, 0.5, 0.22, 0.11, 0.056, 0.028];
-export const COMPARED_METHODS = ['vispruner', 'cls-top-k', 'dedup', 'fastv', 'random'] as const;
-export type ComparedMethod = (typeof COMPARED_METHODS)[number];
+export const BUDGETS: readonly number[] = [0.5, 0.22, 0.11, 0.056];
 
-/** One way of asking the model: a cell of the table (random has one for each seed). */
+/** One way of asking the model. */
 export interface Condition {
   /** Unique, and stable between runs: `vispruner 28`, `random 28 seed 1`, `all`, `blind`. */
   readonly key: string;
-  /** The row of the table. */
+  /** The row of the table: a method as it was named. Those of several seeds share one. */
   readonly row: string;
-  /** The column: a share of `BUDGETS`; blind has none. */
+  /** The column: a share of the visual tokens. `all` has 1; blind, and a method that takes no budget, none. */
   readonly budget?: number;
-  /** Visual tokens entering a decoder block, averaged over the blocks. */
-  readonly averageTokens: number;
-  /** Options for the scene with this number. Absent: the image is withheld. */
-  readonly prune?: (scene: number) => PruneOptions;
+  readonly seed?: number;
+  /** Visual tokens of a crop that enter a decoder block, averaged over the blocks; absent where that depends on the image. */
+  readonly averageTokens?: number;
+  /** Options for the image with this number. Absent: the image is withheld. */
+  readonly prune?: (image: number) => PruneOptions;
+}
+
+/** A cell that stays empty. */
+export interface Unreachable {
+  readonly row: string;
+  readonly budget: number;
+  /** The least average number of visual tokens that the method can reach. */
+  readonly least: number;
 }
 
 export interface ConditionOptions {
   readonly methods: readonly ComparedMethod[];
   /** Shares below 1; all tokens are always asked. */
   readonly budgets: readonly number[];
-  /** One random subset of every image for each. */
-  readonly randomSeeds: readonly number[];
+  /** Methods that draw are asked once for each. */
+  readonly seeds: readonly number[];
+  /** Ask without the image too. */
   readonly blind: boolean;
-  readonly importantRatio: number;
   readonly patches: number;
   readonly decoderBlocks: number;
 }
 
-/** Apart enough that two seeds never share a subset for any scene. */
-const SCENES_PER_SEED = 1_000_000;
-/** The first block that FastV can prune before. A decoder of few blocks leaves no choice: a later one could reach no budget of the table. */
-const FASTV_LAYER = 1;
-
-/**
- * Every condition of a comparison. Budgets are compared by the tokens that *enter* blocks, averaged over blocks: FastV's first blocks run on
- * all tokens, so it must drop more later, and budgets below `patches * layer / blocks` are out of its reach (no condition, `-` in the table).
- * There a second FastV row keeps as many tokens as the others keep, after its full blocks; its average is larger and stands beside its accuracy.
- */
-export function conditionsOf(options: ConditionOptions): Condition[] {
-  const { patches, decoderBlocks, importantRatio } = options;
-  const conditions: Condition[] = [{ key: 'all', row: 'all', budget: 1, averageTokens: patches, prune: () => ({ method: 'none' }) }];
-  if (options.blind) conditions.push({ key: 'blind', row: 'blind', averageTokens: 0 });
-  for (const method of options.methods) {
-    for (const budget of options.budgets.filter((share) => share < 1)) {
-      const tokens = Math.max(1, Math.round(patches * budget));
-      if (method === 'random') {
-        for (const seed of options.randomSeeds) {
-          conditions.push({
-            key: `random ${tokens} seed ${seed}`,
-            row: `random, seed ${seed}`,
-            budget,
-            averageTokens: tokens,
-            prune: (scene) => ({ method, tokens, seed: seed * SCENES_PER_SEED + scene }),
-          });
-        }
-      } else if (method === 'fastv') {
-        const kept = Math.round((decoderBlocks * tokens - FASTV_LAYER * patches) / (decoderBlocks - FASTV_LAYER));
-        if (kept >= 1) conditions.push(fastV(`fastv (block ${FASTV_LAYER})`, budget, kept, options));
-        else conditions.push(fastV('fastv, by tokens kept', budget, tokens, options));
-      } else {
-        const prune: PruneOptions = method === 'vispruner' ? { method, tokens, importantRatio } : { method, tokens };
-        const row = method === 'vispruner' ? `vispruner, r = ${importantRatio}` : method;
-        conditions.push({ key: `${method} ${tokens}`, row, budget, averageTokens: tokens, prune: () => prune });
-      }
-    }
-  }
-  return conditions;
+export interface Conditions {
+  readonly asked: readonly Condition[];
+  readonly unreachable: readonly Unreachable[];
 }
 
-function fastV(row: string, budget: number, tokens: number, { patches, decoderBlocks }: ConditionOptions): Condition {
-  const prune: PruneOptions = { method: 'fastv', tokens, layer: FASTV_LAYER };
-  const entering = createPruner(prune).enteringTokens(patches, decoderBlocks);
-  const averageTokens = (entering ?? []).reduce((sum, count) => sum + count, 0) / decoderBlocks;
-  return { key: `${row} ${tokens}`, row, budget, averageTokens, prune: () => prune };
+/** Apart enough that two seeds never share a subset for any image. */
+const IMAGES_PER_SEED = 1_000_000;
+
+/**
+ * Every condition of a comparison. Budgets are compared by the tokens that *enter* blocks, averaged over blocks: a method whose first blocks run on
+ * all tokens must drop more later, and below what these alone amount to, a budget is out of its reach.
+ *
+ * @throws PruneError for options that a method refuses
+ */
+export function conditionsOf(options: ConditionOptions): Conditions {
+  const { methods, budgets, seeds, blind, patches, decoderBlocks } = options;
+  const facts = { patches, decoderBlocks };
+  const asked: Condition[] = [{ key: 'all', row: 'all', budget: 1, averageTokens: patches, prune: () => ({ method: 'none' }) }];
+  const unreachable: Unreachable[] = [];
+  if (blind) asked.push({ key: 'blind', row: 'blind', averageTokens: 0 });
+  for (const method of methods) {
+    const row = method.label;
+    const add = (key: string, { prune, averageTokens }: Met, budget?: number): void => {
+      const shared = { row, budget, averageTokens };
+      if (!draws(method)) asked.push({ ...shared, key, prune: () => prune });
+      else for (const seed of seeds) asked.push({ ...shared, key: `${key} seed ${seed}`, seed, prune: (image) => withSeed(prune, seed, image) });
+    };
+    if (!hasBudget(method)) {
+      const prune = { method: method.name, ...method.options } as PruneOptions;
+      add(row, { prune, averageTokens: averageOf(prune, facts) });
+      continue;
+    }
+    for (const budget of budgets) {
+      const average = Math.max(1, Math.round(facts.patches * budget));
+      const found = budgeted(method, average, facts);
+      if ('least' in found) unreachable.push({ row, budget, least: found.least });
+      else add(`${row} ${average}`, found, budget);
+    }
+  }
+  return { asked, unreachable };
+}
+
+type Met = Exclude<Budgeted, { readonly least: number }>;
+
+function draws({ name }: ComparedMethod): boolean {
+  return methodNamed(name).options.includes('seed');
+}
+
+function withSeed(prune: PruneOptions, seed: number, image: number): PruneOptions {
+  return { ...prune, seed: seed * IMAGES_PER_SEED + image } as PruneOptions;
 }

@@ -1,116 +1,109 @@
-import { PromptError } from '../../layers/errors';
-import { disposeEncoded } from '../encoded';
-import type { PreparedImage, RgbImage } from '../image/types';
-import type { Llava } from '../llava';
-import type { VisionLanguageModel } from '../model';
 import { Pacer } from '../pacer';
 import { createPruner, type PruneOptions } from '../prune/registry';
-import { Random } from '../random';
-import { generateScene, HELD_OUT_SEEDS, makeQuestions, QUESTION_TYPES, type Question, type Scene } from '../scenes';
+import type { Needs, Pruner } from '../prune/types';
+import { answersOf, checkShared } from './answers';
 import type { Condition } from './conditions';
-import { firstTokens, sharePrompts } from './first_tokens';
-
-/** What an evaluation needs of a model with its tokenizer and image processor. */
-export interface EvaluatedModel {
-  readonly llava: Llava;
-  readonly imageToken: number;
-  prepare(image: RgbImage): Promise<PreparedImage>;
-  /** Ids of the whole prompt up to the cue for the answer. */
-  encodePrompt(question: string, withImage: boolean): Int32Array;
-  decode(id: number): string;
-}
-
-/** A loaded model as an evaluation asks it: with its own image processor, chat template and tokenizer. @throws PromptError `NO_VISION` for a language model alone */
-export function evaluatedModel(model: VisionLanguageModel): EvaluatedModel {
-  const { chatProcessor: chat } = model;
-  const { imageToken } = chat;
-  if (!imageToken) throw new PromptError('NO_VISION', 'This model has no vision tower: it can not be asked about scenes.');
-  return {
-    llava: model.layers,
-    imageToken: imageToken.id,
-    async prepare(image) {
-      const [prepared] = await model.prepareImages([image]);
-      return prepared as PreparedImage;
-    },
-    encodePrompt(question, withImage) {
-      const text = { type: 'text' as const, text: question };
-      return chat.encode([{ role: 'user', content: withImage ? [{ type: 'image' }, text] : [text] }], withImage ? 1 : 0);
-    },
-    decode: (id) => chat.decode([id]),
-  };
-}
-
-/** One answered question. */
-export interface AnsweredQuestion extends Question {
-  /** What the model said, by the key of the condition. */
-  readonly said: Readonly<Record<string, string>>;
-}
-
-/** Everything that was asked of one scene: a line of a results file. */
-export interface SceneRecord {
-  readonly seed: number;
-  readonly questions: readonly AnsweredQuestion[];
-}
+import type { DataSet } from './data_set';
+import type { EvaluatedModel } from './evaluated_model';
+import { sharePrompts } from './first_tokens';
+import type { ImageRecord, QuestionTime } from './records';
 
 export interface EvaluateOptions {
   readonly conditions: readonly Condition[];
-  /** At least so many questions are asked under each condition; the last scene is finished. */
-  readonly questions: number;
-  /** Records of an earlier run, in order: they count, and evaluation goes on behind them. */
-  readonly done?: readonly SceneRecord[];
-  /** Which held-out scenes: the first is number 0. */
-  readonly firstScene?: number;
+  /** Numbers of the images to ask about, in this order. */
+  readonly images: Iterable<number>;
+  /** Of how many of the first images of the data set a question is asked alone too, for its time; default 0. */
+  readonly timed?: number;
   readonly signal?: AbortSignal;
 }
 
-/** At most one question of each type that the scene can answer; which ones follows from the scene's seed. */
-export function sceneQuestions(scene: Scene): Question[] {
-  const asked = new Map<string, Question>();
-  for (const question of makeQuestions(scene, new Random(scene.seed, 1), QUESTION_TYPES.length)) {
-    if (!asked.has(question.type)) asked.set(question.type, question);
-  }
-  return [...asked.values()];
-}
-
 /**
- * Asks a model about scenes that no training ever saw, each question under each condition, and yields one record a scene.
- * An answer is the first token of greedy generation. The questions of a scene share its encoding.
+ * Asks a model all questions of a data set about some of its images, each under each condition, greedily, and yields one record an image.
+ * The questions of an image share its encoding.
+ *
+ * @throws ImageError, PromptError, PruneError; the signal's reason
  */
-export async function* evaluate(model: EvaluatedModel, options: EvaluateOptions): AsyncGenerator<SceneRecord> {
-  const { conditions, done = [], firstScene = 0 } = options;
-  const pacer = new Pacer(options.signal);
-  let asked = done.reduce((sum, record) => sum + record.questions.length, 0);
-  for (let number = firstScene + done.length; asked < options.questions; number++) {
-    const scene = generateScene(HELD_OUT_SEEDS.first + number);
-    const record = await askScene(model, scene, number, conditions, pacer);
-    asked += record.questions.length;
-    yield record;
+export async function* evaluate(model: EvaluatedModel, data: DataSet, options: EvaluateOptions): AsyncGenerator<ImageRecord> {
+  let cold = true;
+  for (const image of options.images) {
+    yield await askImage(model, data, image, options, cold);
+    cold = false;
   }
-}
-
-async function askScene(model: EvaluatedModel, scene: Scene, number: number, conditions: readonly Condition[], pacer: Pacer): Promise<SceneRecord> {
-  const questions = sceneQuestions(scene);
-  const said: Record<string, string>[] = questions.map(() => ({}));
-  const prompts = questions.map(({ text }) => model.encodePrompt(text, true));
-  const shared = sharePrompts(prompts, model.imageToken);
-  if (shared.start.length === 0)
-    throw new PromptError('IMAGE_TOKEN_COUNT', `The prompt of "${questions[0]?.text}" has no image token (${model.imageToken}).`);
-  const blindEnds = questions.map(({ text }) => model.encodePrompt(text, false));
-  const needs = conditions.map(({ prune }) => createPruner(prune?.(number) ?? NOTHING).needs(model.llava.encoder));
-  const prepared = await model.prepare({ width: scene.size, height: scene.size, data: scene.pixels });
-  const encoded = await model.llava.encode([prepared], needs, { pacer }).finally(() => prepared.pixelValues.dispose());
-  try {
-    for (const { key, prune } of conditions) {
-      const pruner = createPruner(prune?.(number) ?? NOTHING);
-      const ids = prune
-        ? await firstTokens(model.llava, shared, encoded, { pruner, pacer })
-        : await firstTokens(model.llava, { start: new Int32Array(0), ends: blindEnds }, [], { pruner, pacer });
-      for (const [i, id] of ids.entries()) (said[i] as Record<string, string>)[key] = model.decode(id);
-    }
-  } finally {
-    disposeEncoded(encoded);
-  }
-  return { seed: scene.seed, questions: questions.map((question, i) => ({ ...question, said: said[i] as Record<string, string> })) };
 }
 
 const NOTHING: PruneOptions = { method: 'none' };
+
+async function askImage(model: EvaluatedModel, data: DataSet, image: number, options: EvaluateOptions, cold: boolean): Promise<ImageRecord> {
+  const { conditions, timed = 0, signal } = options;
+  const pacer = new Pacer(signal);
+  const questions = data.questions(image);
+  const { maxNewTokens } = data;
+  const prompts = questions.map(({ text }) => model.encodePrompt(text, true));
+  const shared = { ...sharePrompts(prompts, model.imageToken), questions: questions.map(({ text }) => text) };
+  checkShared(shared, questions[0]?.text ?? '', model.imageToken);
+  const said: Record<string, string>[] = questions.map(() => ({}));
+  const entering: Record<string, number> = {};
+  const time: Record<string, QuestionTime> = {};
+  const note = (key: string, texts: readonly string[]): void => {
+    for (const [i, text] of texts.entries()) (said[i] as Record<string, string>)[key] = text;
+  };
+  await pacer.pause();
+  const prepared = await model.prepare(await data.image(image, signal), signal);
+  const askAlone = (pruner: Pruner) =>
+    model.tokens.generate({ inputIds: prompts[0] as Int32Array, images: [prepared] }, { prune: pruner, maxNewTokens, signal });
+  try {
+    if (cold && image < timed) await askAlone(createPruner(NOTHING)); // what a backend does once belongs to no condition
+    const pruned = conditions.flatMap(({ key, prune }) => (prune ? [{ key, pruner: createPruner(prune(image)) }] : []));
+    for (const group of encodedTogether(pruned, ({ pruner }) => pruner.needs(model.tokens.layers.encoder))) {
+      const encoded = await model.tokens.encodeImages([prepared], { prune: group.map(({ pruner }) => pruner), signal });
+      try {
+        for (const { key, pruner } of group) {
+          const answers = await answersOf(model, shared, encoded, { pruner, maxNewTokens, pacer, signal });
+          note(key, answers.texts);
+          entering[key] = round(mean(answers.entering.map(mean)));
+          if (image < timed) time[key] = timeOf((await askAlone(pruner)).timing);
+        }
+      } finally {
+        encoded.dispose();
+      }
+    }
+  } finally {
+    prepared.pixelValues.dispose();
+  }
+  const blind = conditions.filter(({ prune }) => !prune);
+  if (blind.length > 0) {
+    const ends = questions.map(({ text }) => model.encodePrompt(text, false));
+    const pruner = createPruner(NOTHING);
+    const { texts } = await answersOf(model, { start: new Int32Array(0), ends }, undefined, { pruner, maxNewTokens, pacer, signal });
+    for (const { key } of blind) note(key, texts);
+  }
+  return {
+    image,
+    questions: questions.map((question, i) => ({ ...question, said: said[i] as Record<string, string> })),
+    entering,
+    ...(image < timed ? { time } : {}),
+  };
+}
+
+/** In as few groups as may be encoded at once: what merges tokens inside the encoder has an encoding of its own. */
+function encodedTogether<T>(all: readonly T[], needsOf: (one: T) => Needs): T[][] {
+  const groups = new Map<string | undefined, T[]>();
+  for (const one of all) {
+    const key = needsOf(one).encoder?.key;
+    groups.set(key, [...(groups.get(key) ?? []), one]);
+  }
+  return [...groups.values()];
+}
+
+function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
+}
+
+/** Kept short in files: hundredths of a token, of a millisecond. */
+function round(value: number): number {
+  return Math.round(100 * value) / 100;
+}
+
+function timeOf({ encode, select, prefill, decode, total }: QuestionTime): QuestionTime {
+  return { encode: round(encode), select: round(select), prefill: round(prefill), decode: round(decode), total: round(total) };
+}

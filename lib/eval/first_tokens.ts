@@ -19,6 +19,8 @@ const HIDDEN = -1e9;
 export interface SharedPrompts {
   readonly start: Int32Array;
   readonly ends: readonly Int32Array[];
+  /** What each asks, for methods that read it with a text encoder of their own. */
+  readonly questions?: readonly string[];
 }
 
 /**
@@ -40,31 +42,55 @@ export function sharePrompts(prompts: readonly Int32Array[], imageToken: number)
   return { start, ends };
 }
 
+/** Of several prompts that begin alike. */
+export interface FirstTokens {
+  readonly ids: Int32Array;
+  /** Visual tokens that entered each decoder block, by prompt. */
+  readonly entering: readonly (readonly number[])[];
+}
+
 /**
  * The first token that greedy generation writes after each prompt. When what the pruner keeps does not depend on the question,
  * the images go through the decoder once and all questions go on from its caches; else every prompt is run whole.
  */
 export async function firstTokens(
   llava: Llava,
-  { start, ends }: SharedPrompts,
+  { start, ends, questions }: SharedPrompts,
   images: readonly EncodedImage[],
   { pruner, pacer }: { readonly pruner: Pruner; readonly pacer: Pacer },
-): Promise<Int32Array> {
-  if (pruner.textDependent || start.length === 0) {
-    const requests = ends.map((end) => ({ inputIds: Int32Array.of(...start, ...end), images }));
+): Promise<FirstTokens> {
+  if (start.length === 0 || !sharesImages(llava, images, pruner)) {
+    const requests = ends.map((end, i) => ({ inputIds: Int32Array.of(...start, ...end), images, question: questions?.[i] }));
     const { result, prompts } = await llava.prefill(requests, { pruner, pacer, lastRows: true });
     for (const prompt of prompts) prompt.release();
-    return largestLogits(llava, result.states, result.segments);
+    const entering = result.enteringTokens;
+    return { ids: await largestLogits(llava, result.states, result.segments), entering };
   }
   const { result, prompts } = await llava.prefill([{ inputIds: start, images }], { pruner, pacer, lastRows: true });
   result.states.dispose();
+  const entering = ends.map(() => result.enteringTokens[0] ?? []);
   const [{ sequence }] = prompts as [Prefilled];
   try {
     const segments = segmentsOf(ends);
-    return await largestLogits(llava, await continueAll(llava, sequence, ends, segments, pacer), segments);
+    return { ids: await largestLogits(llava, await continueAll(llava, sequence, ends, segments, pacer), segments), entering };
   } finally {
     sequence.dispose();
   }
+}
+
+/** Whether what a pruner leaves of images in the decoder is the same for every question: it chooses before the decoder, without the text. */
+export function sharesImages(llava: Llava, images: readonly EncodedImage[], pruner: Pruner): boolean {
+  if (pruner.textDependent) return false;
+  const grids = images.flatMap(({ grid, crops }) => crops.map(() => grid));
+  const run = pruner.begin({
+    encoder: llava.encoder,
+    decoderBlocks: llava.language.blocks.length,
+    patchesPerCrop: grids.map(({ rows, columns }) => rows * columns),
+    grids,
+  });
+  const inside = run.beforeBlock ?? run.afterAttention ?? run.afterBlock ?? run.afterPrefill;
+  run.dispose();
+  return inside === undefined;
 }
 
 function segmentsOf(ends: readonly Int32Array[]): Segment[] {

@@ -1,4 +1,14 @@
-export * from './conditions';
-export * from './evaluate';
-export * from './interval';
-export * from './table';
+export { BUDGETS, type Condition, type ConditionOptions, type Conditions, conditionsOf, type Unreachable } from './conditions';
+export { type DataSet, type EvalQuestion, imagesFor, type MetricName, type Reference } from './data_set';
+export { type EvaluateOptions, evaluate } from './evaluate';
+export { type EvaluatedModel, evaluatedModel } from './evaluated_model';
+export { bootstrap, clusteredMean, type Estimate, type Proportion, type Tally, wilson } from './interval';
+export { type ComparedMethod, parseMethods } from './method_list';
+export type { Counts, Detail, Metric, ScoredAnswer } from './metric';
+export { METRICS } from './metrics';
+export type { AnsweredQuestion, ImageRecord, QuestionTime } from './records';
+export { mergeResults, type RecordedCondition, type Results, type ResultsHeader } from './results';
+export { readResults, weightsDigest } from './results_node';
+export { sceneQuestions, scenesData } from './scenes_data';
+export { type Cell, type CellTime, type GroupFigure, type Summary, summarize } from './summary';
+export { markdown, shown, summaryTables, type TextTable } from './table';

@@ -1,3 +1,5 @@
+import { Random } from '../random';
+
 /** How many of `total` answers were right. */
 export interface Tally {
   readonly right: number;
@@ -7,6 +9,13 @@ export interface Tally {
 /** A share with its 95% interval, all in 0..1. */
 export interface Proportion extends Tally {
   readonly share: number;
+  readonly low: number;
+  readonly high: number;
+}
+
+/** A value with its 95% interval. */
+export interface Estimate {
+  readonly value: number;
   readonly low: number;
   readonly high: number;
 }
@@ -24,4 +33,53 @@ export function wilson({ right, total }: Tally): Proportion {
   const centre = (share + z2 / (2 * total)) / (1 + z2 / total);
   const half = (Z_95 * Math.sqrt((share * (1 - share)) / total + z2 / (4 * total * total))) / (1 + z2 / total);
   return { right, total, share, low: Math.max(0, centre - half), high: Math.min(1, centre + half) };
+}
+
+const RESAMPLES = 1000;
+
+/**
+ * The 95% interval of a statistic by the bootstrap (Efron 1979, percentiles of 1,000 resamples, always the same ones): clusters, the images with all that
+ * was asked of each, are drawn with replacement.
+ *
+ * @param clusters what each image adds to the sums that `value` is computed from; all of one length
+ */
+export function bootstrap(clusters: readonly (readonly number[])[], value: (sums: readonly number[]) => number): Estimate {
+  const width = clusters[0]?.length ?? 0;
+  const sumOf = (pick: (i: number) => readonly number[]): number[] => {
+    const sums = new Array<number>(width).fill(0);
+    for (let i = 0; i < clusters.length; i++) {
+      const cluster = pick(i);
+      for (let j = 0; j < width; j++) sums[j] = (sums[j] as number) + (cluster[j] as number);
+    }
+    return sums;
+  };
+  const random = new Random(0);
+  const drawn = Array.from({ length: RESAMPLES }, () => value(sumOf(() => clusters[random.below(clusters.length)] as readonly number[])));
+  const sorted = drawn.filter((one) => !Number.isNaN(one)).sort((a, b) => a - b);
+  return { value: value(sumOf((i) => clusters[i] as readonly number[])), low: percentile(sorted, 0.025), high: percentile(sorted, 0.975) };
+}
+
+/** By linear interpolation; NaN of nothing. */
+export function percentile(sorted: readonly number[], share: number): number {
+  if (sorted.length === 0) return Number.NaN;
+  const place = share * (sorted.length - 1);
+  const below = Math.floor(place);
+  const low = sorted[below] as number;
+  return low + (place - below) * ((sorted[Math.min(below + 1, sorted.length - 1)] as number) - low);
+}
+
+/**
+ * A mean over questions with its normal 95% interval, from the spread between images (a ratio estimator's linearised variance): questions about one image
+ * are not taken as independent.
+ *
+ * @param images of each image, the sum of the scores of its questions and their number
+ */
+export function clusteredMean(images: readonly { readonly score: number; readonly total: number }[]): Estimate {
+  const total = images.reduce((sum, image) => sum + image.total, 0);
+  const value = images.reduce((sum, image) => sum + image.score, 0) / total;
+  const asked = images.filter((image) => image.total > 0);
+  if (asked.length < 2) return { value, low: 0, high: 1 };
+  const squares = asked.reduce((sum, image) => sum + (image.score - value * image.total) ** 2, 0);
+  const half = (Z_95 * Math.sqrt((squares * asked.length) / (asked.length - 1))) / total;
+  return { value, low: Math.max(0, value - half), high: Math.min(1, value + half) };
 }

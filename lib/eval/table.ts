@@ -1,100 +1,166 @@
-import { QUESTION_TYPES, type QuestionType } from '../scenes';
-import type { Condition } from './conditions';
-import type { AnsweredQuestion, SceneRecord } from './evaluate';
-import { type Proportion, wilson } from './interval';
+import { type Estimate, wilson } from './interval';
+import type { Metric } from './metric';
+import type { Cell, Summary } from './summary';
 
-/** Accuracy under one condition. */
-export interface ConditionAccuracy {
-  readonly key: string;
-  readonly row: string;
-  readonly budget?: number;
-  readonly averageTokens: number;
-  readonly all: Proportion;
-  readonly byType: Readonly<Record<QuestionType, Proportion>>;
+/** A table as text: its first row is the head. */
+export interface TextTable {
+  readonly title: string;
+  readonly rows: readonly (readonly string[])[];
 }
 
-/** What one gets without a model: for each type of question, the answer that is right most often. */
-const COMMONEST = 'commonest';
+/** A budget's cell says what entered where that is further than this from what was meant. */
+const TOLERANCE = 0.03;
 
-/** Column heads of the table by type. */
-const TYPE_COLUMNS: Readonly<Record<string, string>> = {
-  all: 'all tokens',
-  blind: 'blind (no image)',
-  [COMMONEST]: "always the type's commonest answer",
-};
-
-/** Right answers under each condition, of all records; at the end those of the commonest answer, which no model is needed for. */
-export function accuracies(records: readonly SceneRecord[], conditions: readonly Condition[]): ConditionAccuracy[] {
-  const questions = records.flatMap((record) => record.questions);
-  const commonest = Object.fromEntries(QUESTION_TYPES.map((type) => [type, commonestAnswer(questions.filter((question) => question.type === type))]));
-  const rows = [...conditions, { key: COMMONEST, row: COMMONEST, averageTokens: 0 } as Condition];
-  return rows.map(({ key, row, budget, averageTokens }) => {
-    const answerOf = (question: AnsweredQuestion): string | undefined => (key === COMMONEST ? commonest[question.type] : question.said[key]);
-    const tally = (type?: QuestionType): Proportion => {
-      const asked = questions.filter((question) => type === undefined || question.type === type);
-      return wilson({ right: asked.filter((question) => answerOf(question) === question.answer).length, total: asked.length });
-    };
-    const byType = Object.fromEntries(QUESTION_TYPES.map((type) => [type, tally(type)])) as Record<QuestionType, Proportion>;
-    return { key, row, budget, averageTokens, all: tally(), byType };
-  });
+/** `91.2 (89.9-92.3)`: a percentage with its 95% interval, or points. */
+export function shown({ value, low, high }: Estimate, unit: Metric['unit']): string {
+  if (Number.isNaN(value)) return '-';
+  return `${inUnit(value, unit)} (${inUnit(low, unit)}-${inUnit(high, unit)})`;
 }
 
-function commonestAnswer(questions: readonly AnsweredQuestion[]): string | undefined {
-  const counts = new Map<string, number>();
-  for (const { answer } of questions) counts.set(answer, (counts.get(answer) ?? 0) + 1);
-  return [...counts].sort(([, a], [, b]) => b - a)[0]?.[0];
+function inUnit(value: number, unit: Metric['unit']): string {
+  return unit === 'share' ? (100 * value).toFixed(1) : value.toFixed(0);
 }
 
-/** `91.2 (89.9-92.3)`: a percentage and its 95% interval. */
-export function percent({ share, low, high, total }: Proportion): string {
-  if (total === 0) return '-';
-  const one = (value: number): string => (100 * value).toFixed(1);
-  return `${one(share)} (${one(low)}-${one(high)})`;
+function percentOf(share: number): string {
+  return `${+(100 * share).toFixed(1)}%`;
 }
 
-/** The tables of an evaluation as Markdown: by type with and without the image, then by budget. */
-export function accuracyMarkdown(found: readonly ConditionAccuracy[]): string {
-  return [typeTable(found), budgetTable(found)].join('\n');
+/** The tables of a run: by budget, by group, each seed, further figures, times. Those with nothing in them are left out. */
+export function summaryTables(summary: Summary): TextTable[] {
+  const tables = [budgetTable(summary), groupTable(summary), seedTable(summary), detailTable(summary), timeTable(summary)];
+  return tables.filter((one): one is TextTable => one !== undefined);
 }
 
-function typeTable(found: readonly ConditionAccuracy[]): string {
-  const columns = found.filter(({ row }) => row in TYPE_COLUMNS);
-  const line = (name: string, cells: readonly (Proportion | undefined)[]): string =>
-    `| ${[name, String(cells[0]?.total ?? 0), ...cells.map((cell) => (cell ? percent(cell) : '-'))].join(' | ')} |`;
-  return [
-    `| accuracy, % (95% interval) | questions | ${columns.map(({ row }) => TYPE_COLUMNS[row]).join(' | ')} |`,
-    `|${'---|'.repeat(columns.length + 2)}`,
-    ...QUESTION_TYPES.map((type) =>
-      line(
-        type,
-        columns.map(({ byType }) => byType[type]),
-      ),
-    ),
-    line(
-      '**all**',
-      columns.map(({ all }) => all),
-    ),
-    '',
-  ].join('\n');
+/** A table in Markdown. */
+export function markdown({ rows }: TextTable): string {
+  const [head = [], ...body] = rows;
+  const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
+  return [line(head), `|${'---|'.repeat(head.length)}`, ...body.map(line), ''].join('\n');
 }
 
-function budgetTable(found: readonly ConditionAccuracy[]): string {
-  const full = found.find(({ row }) => row === 'all');
-  const pruned = found.filter(({ budget }) => budget !== undefined && budget < 1);
-  const budgets = [...new Set(pruned.map(({ budget }) => budget as number))].sort((a, b) => b - a);
-  const rows = [...new Set(pruned.map(({ row }) => row))];
-  const tokens = (budget: number): number => Math.max(1, Math.round(budget * (full?.averageTokens ?? 0)));
-  const cells = (row: string): string[] =>
-    budgets.map((budget) => {
-      const cell = pruned.find((one) => one.row === row && one.budget === budget);
-      if (!cell) return '-';
-      const off = Math.abs(cell.averageTokens - tokens(budget)) >= 1;
-      return `${percent(cell.all)}${off ? ` at ${cell.averageTokens.toFixed(0)}` : ''}`;
-    });
-  return [
-    `| tokens entering a block, average | ${[`${full?.averageTokens ?? 0} (100%)`, ...budgets.map((budget) => `${tokens(budget)} (${+(100 * budget).toFixed(1)}%)`)].join(' | ')} |`,
-    `|${'---|'.repeat(budgets.length + 2)}`,
-    ...rows.map((row) => `| ${[row, full ? percent(full.all) : '-', ...cells(row)].join(' | ')} |`),
-    '',
-  ].join('\n');
+interface Layout {
+  readonly budgets: readonly number[];
+  readonly rows: readonly string[];
+  /** Visual tokens at a budget: of all that enter unpruned, the share. */
+  readonly tokens: (budget: number) => number;
+  readonly cell: (row: string, budget: number) => Cell | undefined;
+}
+
+function layoutOf({ cells, header }: Summary): Layout {
+  const reached = [...cells, ...header.unreachable].filter(({ budget }) => budget !== undefined && budget < 1);
+  const all = cells.find(({ row }) => row === 'all')?.entering ?? 0;
+  return {
+    budgets: [...new Set(reached.map(({ budget }) => budget as number))].sort((a, b) => b - a),
+    rows: [...new Set(reached.map(({ row }) => row))],
+    tokens: (budget) => Math.max(1, Math.round(budget * all)),
+    cell: (row, budget) => cells.find((one) => one.row === row && one.budget === budget),
+  };
+}
+
+function budgetTable(summary: Summary): TextTable {
+  const { budgets, rows, tokens, cell } = layoutOf(summary);
+  const { unit, header, cells } = summary;
+  const unpruned = cells.filter(({ budget }) => budget === undefined || budget === 1);
+  const head = ['tokens entering a block, average', ...budgets.map((budget) => `${tokens(budget)} (${percentOf(budget)})`)];
+  const text = (row: string, budget: number): string => {
+    const found = cell(row, budget);
+    if (found) {
+      const off = Math.abs(found.entering - tokens(budget)) > Math.max(1, TOLERANCE * tokens(budget));
+      return `${shown(found.figure, unit)}${off ? ` at ${found.entering.toFixed(0)}` : ''}`;
+    }
+    const least = header.unreachable.find((one) => one.row === row && one.budget === budget)?.least;
+    return least === undefined ? '-' : `- (least ${+least.toFixed(1)})`;
+  };
+  return {
+    title: `${summary.title}, ${unit === 'share' ? '%' : 'points'} (95% interval: ${summary.interval})`,
+    rows: [
+      head,
+      ...unpruned.map(({ row, figure, entering }) => [
+        `${row} (${entering.toFixed(0)} tokens)`,
+        ...budgets.map((_, i) => (i === 0 ? shown(figure, unit) : '')),
+      ]),
+      ...rows.map((row) => [row, ...budgets.map((budget) => text(row, budget))]),
+    ],
+  };
+}
+
+const COLUMNS: Readonly<Record<string, string>> = { all: 'all tokens', blind: 'blind (no image)' };
+
+/** By group, with all tokens and without the image. */
+function groupTable({ cells, groups, commonest, unit, questions }: Summary): TextTable | undefined {
+  const unpruned = cells.filter(({ budget }) => budget === undefined || budget === 1);
+  if (groups.length < 2 || unpruned.length === 0) return undefined;
+  return {
+    title: 'by group, % of answers right or mean score (95% interval)',
+    rows: [
+      ['group', 'questions', ...unpruned.map(({ row }) => COLUMNS[row] ?? row), ...(commonest ? ["always the group's commonest answer"] : [])],
+      ...groups.map((group) => [
+        group,
+        String(unpruned[0]?.groups[group]?.questions ?? 0),
+        ...unpruned.map((cell) => shown(cell.groups[group] as Estimate, 'share')),
+        ...(commonest ? [shown(commonest[group] as Estimate, 'share')] : []),
+      ]),
+      ['all', String(questions), ...unpruned.map(({ figure }) => shown(figure, unit)), ...(commonest ? [commonestShare(commonest)] : [])],
+    ],
+  };
+}
+
+function commonestShare(commonest: NonNullable<Summary['commonest']>): string {
+  const groups = Object.values(commonest);
+  const total = groups.reduce((sum, { questions }) => sum + questions, 0);
+  const { share, low, high } = wilson({ right: groups.reduce((sum, { questions, value }) => sum + questions * value, 0), total });
+  return shown({ value: share, low, high }, 'share');
+}
+
+function seedTable(summary: Summary): TextTable | undefined {
+  const { budgets, rows, tokens, cell } = layoutOf(summary);
+  const seeds = (row: string): string[] => [...new Set(budgets.flatMap((budget) => Object.keys(cell(row, budget)?.seeds ?? {})))];
+  const body = rows.flatMap((row) =>
+    seeds(row).map((seed) => [
+      `${row}, seed ${seed}`,
+      ...budgets.map((budget) => {
+        const value = cell(row, budget)?.seeds[seed];
+        return value === undefined ? '-' : inUnit(value, summary.unit);
+      }),
+    ]),
+  );
+  if (body.length === 0) return undefined;
+  return { title: 'each seed', rows: [['tokens', ...budgets.map((budget) => String(tokens(budget)))], ...body] };
+}
+
+function detailTable({ cells }: Summary): TextTable | undefined {
+  const names = [...new Set(cells.flatMap(({ details }) => Object.keys(details)))];
+  if (names.length === 0) return undefined;
+  return {
+    title: 'further figures (shares in %)',
+    rows: [
+      ['method', 'tokens', ...names],
+      ...cells.map(({ row, entering, details }) => [
+        row,
+        entering.toFixed(0),
+        ...names.map((name) => {
+          const detail = details[name];
+          return detail ? inUnit(detail.value, detail.unit) : '-';
+        }),
+      ]),
+    ],
+  };
+}
+
+function timeTable({ cells }: Summary): TextTable | undefined {
+  const timed = cells.filter(({ time }) => time !== undefined);
+  const [first] = timed;
+  if (!first?.time) return undefined;
+  const ms = (value: number): string => value.toFixed(1);
+  return {
+    title: 'ms a question, asked alone with nothing shared: medians, and the mean',
+    rows: [
+      ['method', 'tokens', 'timed', 'encode', 'select', 'prefill', 'decode', 'total', 'quartiles', 'mean'],
+      ...timed.map(({ row, entering, time }) => {
+        const { questions, median, mean, quartiles } = time as NonNullable<Cell['time']>;
+        const phases = [median.encode, median.select, median.prefill, median.decode, median.total].map(ms);
+        return [row, entering.toFixed(0), String(questions), ...phases, quartiles.map(ms).join('-'), ms(mean.total)];
+      }),
+    ],
+  };
 }

@@ -1,46 +1,80 @@
-import { BUDGETS, COMPARED_METHODS, conditionsOf } from '../../../lib/eval';
-import { createPruner } from '../../../lib/prune/registry';
+import { BUDGETS, type ConditionOptions, conditionsOf, parseMethods } from '../../../lib/eval';
+import { createPruner, METHODS } from '../../../lib/prune/registry';
 
-const options = {
-  methods: COMPARED_METHODS,
+const options: ConditionOptions = {
+  methods: parseMethods('vispruner,vispruner:importantRatio=0.7,cls-top-k,dedup,fastv,random'),
   budgets: BUDGETS,
-  randomSeeds: [1, 2, 3],
+  seeds: [1, 2, 3],
   blind: true,
-  importantRatio: 0.5,
   patches: 256,
   decoderBlocks: 4,
 };
-const conditions = conditionsOf(options);
+const { asked, unreachable } = conditionsOf(options);
 
 describe('the conditions of a comparison', () => {
-  it('have keys of their own, so that no record is overwritten', () => {
-    expect(new Set(conditions.map(({ key }) => key)).size).toBe(conditions.length);
+  it('have keys of their own, so that no answer is overwritten', () => {
+    expect(new Set(asked.map(({ key }) => key)).size).toBe(asked.length);
   });
 
   it('let as many tokens enter the blocks, on average, as they say', () => {
-    for (const { prune, averageTokens } of conditions) {
-      if (!prune) continue;
-      const entering = createPruner(prune(7)).enteringTokens(256, 4) ?? [];
+    for (const { prune, averageTokens } of asked) {
+      if (!prune || averageTokens === undefined) continue;
+      const entering = createPruner(prune(7)).enteringTokens(256, 4)!;
       expect(entering.reduce((sum, count) => sum + count, 0) / 4).toBe(averageTokens);
     }
   });
 
-  it('compare FastV at the budget of the column only where it can be reached: its first block runs on all tokens', () => {
-    const rows = conditions.filter(({ row }) => row === 'fastv (block 1)');
-    expect(rows.map(({ budget, averageTokens }) => [budget, Math.round(averageTokens)])).toEqual([[0.5, 128]]);
-    const deep = conditionsOf({ ...options, decoderBlocks: 32 }).filter(({ row }) => row === 'fastv (block 1)');
-    const kept = conditions.filter(({ row }) => row === 'fastv, by tokens kept');
-    expect(kept.map(({ budget, averageTokens }) => [budget, averageTokens])).toEqual([
-      [0.22, 106],
-      [0.11, 85],
-      [0.056, 74.5],
-      [0.028, 69.25],
-    ]);
-    expect(deep.map(({ averageTokens }) => Math.round(averageTokens))).toEqual([128, 56, 28, 14]); // 7 is below 256 / 32
+  it.each(Object.keys(METHODS).filter((name) => name !== 'none'))(
+    'of %s meet the budget to within a token, in a deep decoder and in a flat one',
+    (name) => {
+      for (const decoderBlocks of [4, 32]) {
+        const found = conditionsOf({ ...options, methods: parseMethods(name), decoderBlocks, patches: 576 });
+        for (const { row, budget, averageTokens } of found.asked) {
+          if (row === name && averageTokens !== undefined) expect(Math.abs(averageTokens - 576 * budget!)).toBeLessThanOrEqual(1);
+        }
+        for (const { least, budget } of found.unreachable) expect(least).toBeGreaterThan(576 * budget);
+      }
+    },
+  );
+
+  it('leave a budget out that full first blocks alone exceed, and tell the least that can be had', () => {
+    expect(asked.filter(({ row }) => row === 'fastv').map(({ budget }) => budget)).toEqual([0.5]);
+    expect(unreachable.map(({ row, budget, least }) => [row, budget, least])).toEqual([0.22, 0.11, 0.056].map((budget) => ['fastv', budget, 64.75]));
   });
 
-  it('draw another random subset for every scene and every seed', () => {
-    const drawn = conditions.filter(({ row }) => row.startsWith('random')).flatMap(({ prune }) => [prune?.(1), prune?.(2)]);
+  it('draw another random subset for every image and every seed', () => {
+    const drawn = asked.filter(({ row }) => row === 'random').flatMap(({ prune }) => [prune?.(1), prune?.(2)]);
+    expect(drawn.length).toBe(24);
     expect(new Set(drawn.map((prune) => JSON.stringify(prune))).size).toBe(drawn.length);
+  });
+
+  it('ask one method twice, with options of its own', () => {
+    const prune = asked.find(({ row }) => row === 'vispruner:importantRatio=0.7')?.prune?.(0);
+    expect(prune).toMatchObject({ method: 'vispruner', importantRatio: 0.7 });
+  });
+});
+
+describe('a list of methods', () => {
+  it('has options with numbers, texts and lists, whose commas part nothing', () => {
+    const [first, second] = parseMethods('fastv:layer=2, vispruner:importantRatio=[1,2]:step=x');
+    expect(first).toEqual({ label: 'fastv:layer=2', name: 'fastv', options: { layer: 2 } });
+    expect(second?.options).toEqual({ importantRatio: [1, 2], step: 'x' });
+  });
+
+  it.each([
+    ['visprunner', 'METHOD_UNKNOWN'],
+    ['vispruner:ratio=1', 'METHOD_OPTION_UNKNOWN'],
+    ['vispruner:step', 'METHOD_LIST'],
+    ['vispruner:tokens=8', 'METHOD_LIST'],
+    ['random:seed=8', 'METHOD_LIST'],
+    ['dedup,dedup', 'METHOD_LIST'],
+  ])('%s is refused', (text, code) => {
+    expect(() => parseMethods(text)).toThrow(expect.objectContaining({ code }));
+  });
+
+  it('with an option that the method refuses fails before anything is asked', () => {
+    expect(() => conditionsOf({ ...options, methods: parseMethods('vispruner:importantRatio=7') })).toThrow(
+      expect.objectContaining({ code: 'IMPORTANT_RATIO_INVALID' }),
+    );
   });
 });

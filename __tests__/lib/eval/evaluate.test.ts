@@ -2,19 +2,23 @@ import * as tf from '@tensorflow/tfjs';
 import type { VisionLanguageConfig } from '../../../lib/config';
 import { disposeEncoded } from '../../../lib/encoded';
 import {
-  accuracies,
-  accuracyMarkdown,
   type Condition,
+  type ConditionOptions,
   conditionsOf,
+  type DataSet,
   type EvaluatedModel,
   evaluate,
-  type SceneRecord,
-  sceneQuestions,
+  type ImageRecord,
+  imagesFor,
+  parseMethods,
+  scenesData,
 } from '../../../lib/eval';
+import { answersOf } from '../../../lib/eval/answers';
 import { firstTokens, sharePrompts } from '../../../lib/eval/first_tokens';
+import type { RgbImage } from '../../../lib/image/types';
 import { Pacer } from '../../../lib/pacer';
 import { createPruner, type PruneOptions } from '../../../lib/prune/registry';
-import { encodeQuestion, generateScene, HELD_OUT_SEEDS, QUESTION_TYPES, VOCABULARY } from '../../../lib/scenes';
+import { encodeQuestion, HELD_OUT_SEEDS, layoutScene, VOCABULARY } from '../../../lib/scenes';
 import type { TokenModel } from '../../../lib/token_model';
 import { useBackend, withoutLeaks } from '../../support/backends';
 import { disposeImages, fixtureImages, fixtureModel } from '../../support/fixture_model';
@@ -32,33 +36,34 @@ beforeAll(async () => {
   model = fixtureModel('tiny-llava-hf', 'wasm');
   imageToken = (model.config as VisionLanguageConfig).image_token_index;
   evaluated = {
-    llava: model.layers,
+    tokens: model,
     imageToken,
-    prepare: async ({ data }) => {
+    prepare: async (image) => {
+      const { data } = image as RgbImage;
       const [first, second] = fixtureImages('tiny-llava-hf', 2);
       const [used, other] = (data[0] as number) % 2 === 0 ? [first, second] : [second, first];
       disposeImages([other!]);
       return used!;
     },
     encodePrompt: (question, withImage) => Int32Array.of(1, 5, ...(withImage ? [imageToken] : []), ...encodeQuestion(question)),
-    decode: (id) => VOCABULARY[id] ?? `#${id}`,
+    decode: (ids) => Array.from(ids, (id) => VOCABULARY[id] ?? `#${id}`).join(' '),
   };
 });
 afterAll(() => model.dispose());
 
-const options = {
-  methods: ['vispruner', 'fastv', 'random'] as const,
+const options: ConditionOptions = {
+  methods: parseMethods('vispruner,fastv,random'),
   budgets: [0.5, 0.25],
-  randomSeeds: [1, 2],
+  seeds: [1, 2],
   blind: true,
-  importantRatio: 0.5,
   patches: PATCHES,
   decoderBlocks: BLOCKS,
 };
+const data = scenesData();
 
-async function all(conditions: readonly Condition[], questions: number, done?: readonly SceneRecord[]): Promise<SceneRecord[]> {
-  const records: SceneRecord[] = [...(done ?? [])];
-  for await (const record of evaluate(evaluated, { conditions, questions, done })) records.push(record);
+async function all(conditions: readonly Condition[], images: readonly number[], { from = data, timed = 0 } = {}): Promise<ImageRecord[]> {
+  const records: ImageRecord[] = [];
+  for await (const record of evaluate(evaluated, from, { conditions, images, timed })) records.push(record);
   return records;
 }
 
@@ -80,7 +85,7 @@ describe('the first tokens of questions that share an image', () => {
       for (const [i, inputIds] of prompts.entries()) {
         const { logits } = await model.forward({ inputIds, images }, { prune });
         const alone = tf.tidy(() => tf.argMax(tf.slice(logits, [logits.shape[0] - 1, 0], [1, -1]), 1));
-        expect((await alone.data())[0]).toBe(together[i]);
+        expect((await alone.data())[0]).toBe(together.ids[i]);
         tf.dispose([logits, alone]);
       }
       disposeEncoded(encoded);
@@ -95,29 +100,86 @@ describe('the first tokens of questions that share an image', () => {
   });
 });
 
+describe('answers of several words to questions that share an image', () => {
+  const ends = ['is there a star?', 'is the red circle left or right of the blue ring?', 'which letter is there?'].map(encodeQuestion);
+
+  it.each<PruneOptions>([{ method: 'none' }, { method: 'vispruner', tokens: 6 }, { method: 'fastv', tokens: 4, layer: 1 }])(
+    'are those of each question asked alone, with %j',
+    async (prune) => {
+      await withoutLeaks(async () => {
+        const images = fixtureImages('tiny-llava-hf', 1);
+        const prompts = ends.map((end) => Int32Array.of(1, 5, imageToken, ...end));
+        const pruner = createPruner(prune);
+        const encoded = await model.encodeImages(images, { prune: pruner });
+        const together = await answersOf(evaluated, sharePrompts(prompts, imageToken), encoded, { pruner, maxNewTokens: 5, pacer: new Pacer() });
+        for (const [i, inputIds] of prompts.entries()) {
+          const alone = await model.generate({ inputIds, images }, { prune, maxNewTokens: 5 });
+          expect(together.texts[i]).toBe(evaluated.decode(alone.ids));
+          expect(together.entering[i]).toEqual(alone.usage.enteringTokens);
+        }
+        encoded.dispose();
+        disposeImages(images);
+      });
+    },
+  );
+});
+
 describe('an evaluation', () => {
-  it('asks at least as many questions as wanted, of held-out scenes only, at most one of a type for each', async () => {
+  const { asked } = conditionsOf(options);
+
+  it('asks as many images as hold the questions wanted, of held-out scenes only', () => {
+    const { images, questions } = imagesFor(data, 15);
+    const count = (image: number): number => data.questions(image).length;
+    expect(questions).toBe(Array.from({ length: images }, (_, image) => count(image)).reduce((sum, one) => sum + one, 0));
+    expect(questions).toBeGreaterThanOrEqual(15);
+    expect(questions - count(images - 1)).toBeLessThan(15);
+    expect(layoutScene(HELD_OUT_SEEDS.first).seed).toBe(HELD_OUT_SEEDS.first);
+    for (let image = 0; image < 20; image++) {
+      const groups = data.questions(image).map(({ group }) => group);
+      expect(new Set(groups).size).toBe(groups.length);
+    }
+  });
+
+  it('asks every question under every condition, and measures what entered', async () => {
     await withoutLeaks(async () => {
-      const records = await all(conditionsOf(options), 15);
-      expect(records.flatMap(({ questions }) => questions).length).toBeGreaterThanOrEqual(15);
-      expect(records.slice(0, -1).flatMap(({ questions }) => questions).length).toBeLessThan(15);
-      expect(records.map(({ seed }) => seed)).toEqual(records.map((_, i) => HELD_OUT_SEEDS.first + i));
-      for (const { questions } of records) {
-        expect(new Set(questions.map(({ type }) => type)).size).toBe(questions.length);
-        for (const { said } of questions)
-          expect(Object.keys(said).sort()).toEqual(
-            conditionsOf(options)
-              .map(({ key }) => key)
-              .sort(),
-          );
+      const records = await all(asked, [0, 3]);
+      expect(records.map(({ image }) => image)).toEqual([0, 3]);
+      for (const { image, questions, entering, time } of records) {
+        expect(questions.map(({ said: _, ...question }) => question)).toEqual(data.questions(image));
+        for (const { said } of questions) expect(Object.keys(said).sort()).toEqual(asked.map(({ key }) => key).sort());
+        for (const { key, averageTokens } of asked) if (key !== 'blind') expect(entering[key]).toBeCloseTo(averageTokens!, 1);
+        expect(time).toBeUndefined();
       }
     });
   });
 
-  it('goes on behind the records of an earlier run and ends with the same records', async () => {
-    const conditions = conditionsOf(options);
-    const whole = await all(conditions, 15);
-    expect(await all(conditions, 15, JSON.parse(JSON.stringify(whole.slice(0, 1))) as SceneRecord[])).toEqual(whole);
+  it('goes on behind an earlier run with the answers that one run would have given', async () => {
+    const whole = await all(asked, [0, 1]);
+    expect([...(await all(asked, [0])), ...(await all(asked, [1]))]).toEqual(whole);
+  });
+
+  it('times a question asked alone, of the first images, under each condition that sees the image', async () => {
+    await withoutLeaks(async () => {
+      const [first, later] = await all(asked, [0, 1], { timed: 1 });
+      expect(Object.keys(first!.time!).sort()).toEqual(
+        asked
+          .map(({ key }) => key)
+          .filter((key) => key !== 'blind')
+          .sort(),
+      );
+      for (const { encode, prefill, total } of Object.values(first!.time!)) {
+        expect(encode).toBeGreaterThan(0);
+        expect(prefill).toBeGreaterThan(0);
+        expect(total).toBeGreaterThanOrEqual(encode + prefill - 0.1);
+      }
+      expect(later!.time).toBeUndefined();
+    });
+  });
+
+  it('writes longer answers where the data set has such', async () => {
+    const longer: DataSet = { ...data, maxNewTokens: 3 };
+    const [record] = await all(asked.slice(0, 1), [0], { from: longer });
+    for (const { said } of record!.questions) expect(said['all']!.split(' ').length).toBeGreaterThan(1);
   });
 
   it('stops at an abort and frees what it held', async () => {
@@ -125,57 +187,19 @@ describe('an evaluation', () => {
       const controller = new AbortController();
       controller.abort(new Error('enough'));
       const run = async (): Promise<void> => {
-        for await (const record of evaluate(evaluated, { conditions: conditionsOf(options), questions: 15, signal: controller.signal })) void record;
+        for await (const record of evaluate(evaluated, data, { conditions: asked, images: [0], signal: controller.signal })) void record;
       };
       await expect(run()).rejects.toThrow('enough');
     });
   });
 
   it('withholds the image from the blind: its answers are those of the text alone', async () => {
-    const [record] = await all(conditionsOf({ ...options, methods: [] }), 1);
+    const [record] = await all(conditionsOf({ ...options, methods: [] }).asked, [0]);
     for (const { text, said } of record!.questions) {
       const { logits } = await model.forward({ inputIds: evaluated.encodePrompt(text, false) });
       const best = tf.tidy(() => tf.argMax(tf.slice(logits, [logits.shape[0] - 1, 0], [1, -1]), 1));
-      expect(said['blind']).toBe(evaluated.decode((await best.data())[0]!));
+      expect(said['blind']).toBe(evaluated.decode([(await best.data())[0]!]));
       tf.dispose([logits, best]);
     }
-  });
-});
-
-describe('the tables', () => {
-  const conditions = conditionsOf({ ...options, patches: 256, decoderBlocks: 4, budgets: [0.5, 0.11] });
-  const records = Array.from({ length: 40 }, (_, i): SceneRecord => {
-    const scene = generateScene(HELD_OUT_SEEDS.first + i);
-    const questions = sceneQuestions(scene).map((question) => {
-      const said = Object.fromEntries(conditions.map(({ key }) => [key, key === 'all' || question.type === 'exists' ? question.answer : 'no idea']));
-      return { ...question, said };
-    });
-    return { seed: scene.seed, questions };
-  });
-  const found = accuracies(records, conditions);
-
-  it('count right answers by condition and by type', () => {
-    const asked = records.flatMap(({ questions }) => questions);
-    const exists = asked.filter(({ type }) => type === 'exists').length;
-    expect(found.find(({ key }) => key === 'all')!.all).toMatchObject({ right: asked.length, total: asked.length });
-    const blind = found.find(({ key }) => key === 'blind')!;
-    expect(blind.all).toMatchObject({ right: exists, total: asked.length });
-    for (const type of QUESTION_TYPES) expect(blind.byType[type].right).toBe(type === 'exists' ? exists : 0);
-    const yes = asked.filter(({ type, answer }) => type === 'exists' && answer === 'yes').length;
-    expect(found.at(-1)).toMatchObject({ key: 'commonest', byType: { exists: { right: Math.max(yes, exists - yes) } } });
-  });
-
-  it('print a row for each method and seed, a column for each budget, and a dash where a budget is out of reach', () => {
-    const lines = accuracyMarkdown(found).split('\n');
-    const cells = (start: string) =>
-      lines
-        .find((line) => line.startsWith(`| ${start}`))!
-        .split('|')
-        .map((cell) => cell.trim());
-    expect(cells('tokens entering').slice(2, 5)).toEqual(['256 (100%)', '128 (50%)', '28 (11%)']);
-    expect(cells('fastv (block 1)')[4]).toBe('-');
-    expect(cells('fastv, by tokens kept')[4]).toMatch(/ at 85$/);
-    for (const row of ['vispruner, r = 0.5', 'random, seed 1', 'random, seed 2']) expect(cells(row)[2]).toMatch(/^100\.0 \(/);
-    expect(cells('**all**')[3]).toMatch(/^100\.0 \(9\d\.\d-100\.0\)$/);
   });
 });
