@@ -6,6 +6,7 @@ import { checkAnswerOptions, chooseAnswer, writeAnswer } from './answering';
 import type { BackendName } from './backend/backends';
 import type { WeightDtype } from './backend/precision';
 import { type ChatMessage, type ChatProcessor, StopStrings } from './chat';
+import { lastUserText } from './chat/messages';
 import type { GenerationConfig, ModelConfig } from './config';
 import { Chat, type ChatOptions, type Speaker, userMessage } from './conversation';
 import { Grammars } from './grammar/grammar';
@@ -139,7 +140,8 @@ export class VisionLanguageModel extends TokenModel {
     try {
       const prepare = performance.now() - begun;
       const messages = Array.isArray(question) ? question : [userMessage(question as string, opened.count, chat.imageToken?.text)];
-      const request = { inputIds: chat.encode(messages, opened.count), images: opened.images, cache: options.cache };
+      const inputIds = chat.encode(messages, opened.count);
+      const request = { inputIds, images: opened.images, question: lastUserText(messages), cache: options.cache };
       const answer = options.choices
         ? yield* chooseAnswer(this, request, chat.encodeAnswers(messages, opened.count, options.choices), options)
         : yield* writeAnswer(this, chat, this.grammars, request, options);

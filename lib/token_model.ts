@@ -223,12 +223,12 @@ export class TokenModel {
 
   private async encodeRequest(request: TokenRequest, pruner: Pruner, pacer: Pacer, tap?: Tap): Promise<Encoded> {
     const inputIds = checkedIds(request.inputIds, this.config.text_config.vocab_size);
-    const { cache } = request;
+    const { cache, question } = request;
     if (request.images instanceof EncodedImages) {
-      return { request: { inputIds, images: request.images.images, cache }, free() {} };
+      return { request: { inputIds, images: request.images.images, question, cache }, free() {} };
     }
     const images = request.images ? await this.encode(request.images, [pruner], pacer, tap) : [];
-    return { request: { inputIds, images, cache }, free: () => disposeEncoded(images) };
+    return { request: { inputIds, images, question, cache }, free: () => disposeEncoded(images) };
   }
 
   /** Checks ids and images by their form, and from that the context. */

@@ -37,6 +37,8 @@ export class EncodedImages {
 export interface TokenRequest {
   readonly inputIds: Int32Array | readonly number[];
   readonly images?: readonly PreparedImage[] | EncodedImages;
+  /** The user's text, for pruners that read it with a text encoder of their own (`RequestView.question`). */
+  readonly question?: string;
   /** Goes on from what an earlier call left in it, as far as the prompts are the same, and keeps what this call adds. */
   readonly cache?: PromptCache;
 }

@@ -6,3 +6,10 @@ export interface ChatMessage {
   readonly role: 'system' | 'user' | 'assistant';
   readonly content: string | readonly ChatPart[];
 }
+
+/** The text of the last message of the user, images left out. */
+export function lastUserText(messages: readonly ChatMessage[]): string | undefined {
+  const content = messages.filter(({ role }) => role === 'user').at(-1)?.content;
+  if (content === undefined || typeof content === 'string') return content;
+  return content.flatMap((part) => (part.type === 'text' ? [part.text] : [])).join('\n');
+}

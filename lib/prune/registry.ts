@@ -44,5 +44,13 @@ export function createPruner(prune: PruneOptions | Pruner): Pruner {
   const method = METHODS[options.method] as Method<PruneOptions>;
   const { method: name, ...own } = options;
   checkNames(own, method.options, `Method "${name}"`);
-  return method.create(options);
+  const key = keyOf(options);
+  return { ...method.create(options), ...(key === undefined ? {} : { key }) };
+}
+
+/** Options as text, where they are plain data: a function or a tensor among them tells nothing of what it does. */
+function keyOf(options: PruneOptions): string | undefined {
+  const plain = (value: unknown): boolean =>
+    value === undefined || ['string', 'number', 'boolean'].includes(typeof value) || (Array.isArray(value) && value.every(plain));
+  return Object.values(options).every(plain) ? JSON.stringify(options) : undefined;
 }

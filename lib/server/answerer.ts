@@ -136,8 +136,8 @@ export class Answerer {
   }
 
   private async encode(bytes: Uint8Array, pruner: Pruner, signal: AbortSignal): Promise<EncodedImages> {
-    const needs = JSON.stringify(pruner.needs(this.model.layers.encoder).attention);
-    const key = `${createHash('sha256').update(bytes).digest('hex')} ${needs}`;
+    const { attention, projections, encoder } = pruner.needs(this.model.layers.encoder);
+    const key = `${createHash('sha256').update(bytes).digest('hex')} ${JSON.stringify([attention, projections, encoder?.key])}`;
     const known = this.store.image(key);
     if (known) return known;
     const decoded = await decodeImage(bytes, { maxPixels: this.options.maxPixels, signal });

@@ -1,0 +1,38 @@
+import type { Method } from '../../../lib/prune/method';
+import { METHODS, type PruneOptions } from '../../../lib/prune/registry';
+
+/** The model of the laws: `law_model.ts`. */
+export const FACTS = { patches: 36, decoderBlocks: 8 };
+
+export type MethodName = PruneOptions['method'];
+
+/**
+ * Options for the laws, for methods that have no budget of an average, or in whose usual options a law would be empty. One or more for each; a method that
+ * is not here gets options for averages of 60% and 30% of the patches, as far as it can reach them.
+ */
+const OPTIONS: Partial<Record<MethodName, readonly PruneOptions[]>> = {
+  none: [{ method: 'none' }],
+  vispruner: [
+    { method: 'vispruner', tokens: 20 },
+    { method: 'vispruner', tokens: 7, importantRatio: 0.3 },
+  ],
+};
+
+/** Methods that keep nothing as it is even where they have room for all. */
+const NEVER_PLAIN: readonly MethodName[] = [];
+
+export const METHOD_NAMES: readonly MethodName[] = Object.keys(METHODS) as MethodName[];
+
+export function lawOptions(name: MethodName): readonly PruneOptions[] {
+  const method = METHODS[name] as Method<PruneOptions>;
+  const averages = [0.6, 0.3].map((share) => method.forAverage?.(share * FACTS.patches, FACTS));
+  const found = OPTIONS[name] ?? averages.filter((options) => options !== undefined);
+  if (found.length === 0) throw new Error(`No options for the laws of "${name}": add some to law_options.ts.`);
+  return found;
+}
+
+/** Options that keep every token, by the method's own account; undefined for methods that can't. */
+export function keepAllOptions(name: MethodName): PruneOptions | undefined {
+  if (NEVER_PLAIN.includes(name)) return undefined;
+  return (METHODS[name] as Method<PruneOptions>).forAverage?.(FACTS.patches, FACTS);
+}
