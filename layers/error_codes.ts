@@ -569,7 +569,7 @@ export const STATE_CODES = {
   NOT_FILLED: { cause: 'A layer is used before its parameters have values.', remedy: "Wait for the source's fill()." },
   NO_BLOCK_INPUT: {
     cause: 'A method asked for attention of a decoder block whose input is no longer at hand.',
-    remedy: 'Ask for the current block, or declare needs.previousBlockInput.',
+    remedy: 'Ask for the current block, or declare needs.blockInput.',
   },
   STAGE_MISSING: { cause: 'A stage of training starts from another, which was not run.', remedy: 'Run that stage first.' },
 } as const;

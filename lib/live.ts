@@ -38,8 +38,8 @@ export interface Live {
   originalIndices: Int32Array;
   /** Position ids of the remaining rows in the block that runs or ran last. */
   positions: Int32Array;
-  /** What entered the block that ran last, where a pruner reads it. */
-  lastInput?: BlockInput;
+  /** What entered the block that ran last, where a pruner reads it and no row was dropped or merged since. */
+  lastInput?: BlockInput | undefined;
   /** What each block so far holds in its cache, where a pruner will cut caches. */
   readonly cached: CachedTokens[];
 }

@@ -34,7 +34,7 @@ export async function reduceAll(
     for (const [i, segment] of segmentsOf(lives).entries()) {
       const live = lives[i] as Live;
       const reduction = await ask(point, live, segment, states, between);
-      if (reduction?.merged) merged.push(reduction.merged.states);
+      if (reduction?.merged) merged.push(reduction.merged.states); // also when it is refused: it is to be freed
       const order = reduction && newOrder(reduction, live, between.shape[1], point.hook);
       if (order && reduction) {
         for (const row of order) rows.push(row >= 0 ? segment.start + row : next - row - 1);
@@ -65,7 +65,7 @@ async function ask(point: ReductionPoint, live: Live, segment: Segment, states: 
 
 /**
  * Rows of the sequence in their new order: old ones by their number, merged ones as -1, -2, … behind the last visual token; undefined when all stays as it is.
- * The last row always stays: its logits are the answer. @throws PruneError `BAD_REDUCTION`
+ * The last row always stays, and stays last: its logits are the answer. @throws PruneError `BAD_REDUCTION`
  */
 function newOrder({ keep, merged }: Reduction, live: Live, width: number, hook: ReductionHook): number[] | undefined {
   const count = live.visualRows.length;
@@ -84,12 +84,13 @@ function newOrder({ keep, merged }: Reduction, live: Live, width: number, hook: 
     stays[row] = 1;
   }
   if (merged) checkMerged(merged, count, width, hook);
-  else if (stays.every((stay) => stay === 1)) return undefined;
+  const more = merged?.places.length ?? 0;
+  if (more === 0 && stays.every((stay) => stay === 1)) return undefined;
   const order: number[] = [];
-  const lastVisual = live.visualRows[count - 1];
+  const behind = Math.min((live.visualRows[count - 1] as number) + 1, stays.length - 1);
   for (const row of stays.keys()) {
+    if (row === behind) for (let i = 0; i < more; i++) order.push(-1 - i);
     if (stays[row] === 1) order.push(row);
-    if (row === lastVisual) for (let i = 0; i < (merged?.places.length ?? 0); i++) order.push(-1 - i);
   }
   return order;
 }
@@ -105,6 +106,8 @@ function checkMerged({ states, places }: NonNullable<Reduction['merged']>, count
 }
 
 function carryOut(live: Live, order: readonly number[], { merged }: Reduction): void {
+  tf.dispose(live.lastInput?.states); // its rows are no longer those of the sequence
+  live.lastInput = undefined;
   const before = new Map(Array.from(live.visualRows, (row, index) => [row, index]));
   const rows: number[] = []; // for each new row, the old one whose place it has
   const visualRows: number[] = [];

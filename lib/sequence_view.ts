@@ -109,8 +109,8 @@ export class SequenceView implements DecoderView {
   private inputOf(block: number): Omit<BlockInput, 'block'> {
     const { hook } = this.point;
     if (block === this.block && hook !== 'afterBlock') return { states: this.states, positions: this.positions };
-    const { lastInput, places } = this.live;
-    if (lastInput?.block === block && lastInput.positions.length === places.length) return lastInput;
+    const { lastInput } = this.live;
+    if (lastInput?.block === block) return lastInput;
     throw new StateError(
       'NO_BLOCK_INPUT',
       `What entered block ${block} was asked for in ${hook} of block ${this.block}; at hand are a block that has not run yet and, with needs.blockInput, the one that ran last, until tokens are dropped.`,

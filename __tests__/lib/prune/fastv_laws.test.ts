@@ -2,6 +2,7 @@ import * as tf from '@tensorflow/tfjs';
 import fc from 'fast-check';
 import type { Llama } from '../../../layers/llama';
 import { prefill } from '../../../lib/decoder';
+import type { ReductionHook } from '../../../lib/live';
 import { Pacer } from '../../../lib/pacer';
 import { createPruner } from '../../../lib/prune/registry';
 import type { DecoderView, PruningRun, Reduction } from '../../../lib/prune/types';
@@ -136,7 +137,7 @@ describe.each(BACKENDS)('dropping visual tokens inside the decoder, on %s', (bac
   const schedules = fc.uniqueArray(
     fc.record({
       block: fc.integer({ min: 0, max: BLOCKS - 1 }),
-      hook: fc.constantFrom('beforeBlock' as const, 'afterBlock' as const),
+      hook: fc.constantFrom('beforeBlock' as const, 'afterAttention' as const, 'afterBlock' as const),
       kept: fc.subarray(Array.from(VISUAL.keys())),
     }),
     { minLength: 1, maxLength: 4, selector: ({ block, hook }) => `${hook} ${block}` },
@@ -155,7 +156,7 @@ describe.each(BACKENDS)('dropping visual tokens inside the decoder, on %s', (bac
           const hidden = new Set(VISUAL.filter((_, index) => past.some(({ kept }) => !kept.includes(index))));
           return { hidden, positions };
         });
-        const dropsAfterTheLast = schedule.some(({ block, hook }) => block === BLOCKS - 1 && hook === 'afterBlock');
+        const dropsAfterTheLast = schedule.some(({ block, hook }) => block === BLOCKS - 1 && hook !== 'beforeBlock');
         if (!dropsAfterTheLast) await expectDense(llama, outcome, states, steps, blocks);
         expect(outcome.entering).toEqual(blocks.map(({ hidden }) => VISUAL.length - hidden.size));
         disposeOutcome(outcome);
@@ -167,13 +168,13 @@ describe.each(BACKENDS)('dropping visual tokens inside the decoder, on %s', (bac
 });
 
 /** A pruner that keeps given original tokens at given hooks, whatever was dropped before. */
-function scheduled(schedule: readonly { block: number; hook: 'beforeBlock' | 'afterBlock'; kept: readonly number[] }[]): PruningRun {
+function scheduled(schedule: readonly { block: number; hook: ReductionHook; kept: readonly number[] }[]): PruningRun {
   const at =
-    (hook: 'beforeBlock' | 'afterBlock') =>
+    (hook: ReductionHook) =>
     (view: DecoderView): Promise<Reduction | undefined> => {
       const drop = schedule.find((one) => one.block === view.block && one.hook === hook);
       const current = Int32Array.from(view.originalIndices.keys());
       return Promise.resolve(drop && { keep: current.filter((index) => drop.kept.includes(view.originalIndices[index] as number)) });
     };
-  return { beforeBlock: at('beforeBlock'), afterBlock: at('afterBlock'), dispose() {} };
+  return { beforeBlock: at('beforeBlock'), afterAttention: at('afterAttention'), afterBlock: at('afterBlock'), dispose() {} };
 }
