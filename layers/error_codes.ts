@@ -469,6 +469,11 @@ export const PRUNE_CODES = {
     remedy: 'Give {method, ...} or an object with the interface Pruner.',
     use: true,
   },
+  RATIOS_INVALID: {
+    cause: 'A list of kept shares is not one a layer, has a share that is not above 0 and at most 1, or rises.',
+    remedy: 'Give the share of all visual tokens that is left after each layer.',
+    use: true,
+  },
   SEED_INVALID: {
     cause: 'The seed of random pruning is not a whole number from 0 to 2^32 - 1.',
     remedy: 'Give one, or leave the option out.',

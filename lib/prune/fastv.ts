@@ -1,7 +1,7 @@
-import * as tf from '@tensorflow/tfjs';
 import { PruneError } from '../../layers/errors';
+import { attentionOfLast } from './attention_scores';
 import { BUDGET_OPTIONS, type Budget, tokenCount } from './budget';
-import { checkScores, show, wholeNumber } from './checks';
+import { show, wholeNumber } from './checks';
 import type { Method } from './method';
 import { highest } from './ranking';
 import type { DecoderView, Reduction } from './types';
@@ -69,18 +69,7 @@ export const fastVMethod: Method<FastVOptions> = {
 };
 
 async function reduce(view: DecoderView, kept: number): Promise<Reduction> {
-  const attention = tf.tidy(() => {
-    const row = view.attentionRows(view.block - 1, Int32Array.of(view.sequenceLength - 1)); // [heads, 1, S]
-    return tf.mean(row, 0); // [1, S]
-  });
-  try {
-    const row = (await attention.data()) as Float32Array;
-    const scores = Float32Array.from(view.visualRows, (column) => row[column]!);
-    checkScores(scores);
-    return { keep: highest(scores, kept) };
-  } finally {
-    attention.dispose();
-  }
+  return { keep: highest(await attentionOfLast(view, view.block - 1), kept) };
 }
 
 /** N' of a crop, by its patches N and the decoder's blocks L. */

@@ -5,12 +5,13 @@ import { type DedupOptions, dedupMethod } from './dedup';
 import { type FastVOptions, fastVMethod } from './fastv';
 import type { Method } from './method';
 import { type NoneOptions, noneMethod } from './none';
+import { type PyramidDropOptions, pyramidDropMethod } from './pyramiddrop';
 import { type RandomOptions, randomMethod } from './random';
 import type { Pruner } from './types';
 import { type VisPrunerOptions, visPrunerMethod } from './vispruner';
 
 /** A built-in method with its options, as plain data. */
-export type PruneOptions = VisPrunerOptions | ClsTopKOptions | DedupOptions | RandomOptions | FastVOptions | NoneOptions;
+export type PruneOptions = VisPrunerOptions | ClsTopKOptions | DedupOptions | RandomOptions | FastVOptions | PyramidDropOptions | NoneOptions;
 
 type MethodName = PruneOptions['method'];
 
@@ -21,6 +22,7 @@ export const METHODS: { readonly [Name in MethodName]: Method<Extract<PruneOptio
   dedup: dedupMethod,
   random: randomMethod,
   fastv: fastVMethod,
+  pyramiddrop: pyramidDropMethod,
   none: noneMethod,
 };
 
