@@ -16,7 +16,7 @@ const PRUNES: readonly PruneOptions[] = [
   { method: 'none' },
   { method: 'fastv', tokens: 28, layer: 2 },
   { method: 'random', tokens: 14, seed: 1 },
-  { method: 'cls-top-k', keepRatio: 0.22 },
+  { method: 'fastervlm', keepRatio: 0.22 },
   { method: 'dedup', tokens: 56 },
 ];
 

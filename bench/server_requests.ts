@@ -14,7 +14,7 @@ export interface LoadRequest {
 const QUESTIONS: readonly (readonly [image: string, question: string, prune: PruneOptions])[] = [
   ['stars', 'where is the yellow object?', { method: 'vispruner', tokens: 28 }],
   ['stars', 'what shape is the purple object?', { method: 'none' }],
-  ['crosses', 'what colour is the cross?', { method: 'cls-top-k', tokens: 56 }],
+  ['crosses', 'what colour is the cross?', { method: 'fastervlm', tokens: 56 }],
   ['letter_a', 'which letter is shown?', { method: 'dedup', tokens: 56 }],
   ['letter_e', 'which letter is shown?', { method: 'fastv', tokens: 64, layer: 1 }],
   ['crosses', 'is there a red star?', { method: 'random', tokens: 100, seed: 3 }],

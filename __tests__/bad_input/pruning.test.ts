@@ -41,7 +41,7 @@ async function askingOther(change: (copy: string) => Promise<unknown>, prune: Pr
   return other.ask(STARS, QUESTION, { prune }).finally(() => other.dispose());
 }
 
-const METHODS = ['vispruner', 'cls-top-k', 'dedup', 'random', 'fastv'] as const;
+const METHODS = ['vispruner', 'fastervlm', 'dedup', 'random', 'fastv'] as const;
 
 refuses([
   ...[0, -1, 2.5, Number.NaN, Number.POSITIVE_INFINITY, '32', null].map((tokens) =>

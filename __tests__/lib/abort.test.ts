@@ -50,7 +50,7 @@ it.each<PruneOptions>([
   { method: 'none' },
   { method: 'vispruner', tokens: 28 },
   { method: 'dedup', tokens: 14 },
-  { method: 'cls-top-k', tokens: 14 },
+  { method: 'fastervlm', tokens: 14 },
   { method: 'random', tokens: 14, seed: 1 },
   { method: 'fastv', tokens: 28, layer: 2 },
 ])('a question with $method ends at any look at the signal, with its reason, and the next is answered', async (prune) => {

@@ -40,7 +40,7 @@ async function inModel(
 const METHODS: readonly PruneOptions[] = [
   { method: 'none' },
   { method: 'vispruner', tokens: 5 },
-  { method: 'cls-top-k', tokens: 3 },
+  { method: 'fastervlm', tokens: 3 },
   { method: 'dedup', tokens: 6 },
   { method: 'random', tokens: 4, seed: 2 },
   { method: 'fastv', tokens: 4, layer: 1 },

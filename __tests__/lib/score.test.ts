@@ -57,7 +57,7 @@ function expectScore(score: ContinuationScore | undefined, ids: readonly number[
 const SELECTING: readonly PruneOptions[] = [
   { method: 'none' },
   { method: 'vispruner', tokens: 4 },
-  { method: 'cls-top-k', tokens: 5 },
+  { method: 'fastervlm', tokens: 5 },
   { method: 'dedup', tokens: 4 },
   { method: 'random', tokens: 6, seed: 2 },
 ];

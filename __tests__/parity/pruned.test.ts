@@ -94,7 +94,7 @@ describe('the pruned forward on wasm', () => {
     { method: 'none' },
     { method: 'vispruner', tokens: PATCHES },
     { method: 'vispruner', tokens: PATCHES, importantRatio: 1 },
-    { method: 'cls-top-k', tokens: PATCHES },
+    { method: 'fastervlm', tokens: PATCHES },
     { method: 'dedup', tokens: PATCHES },
     { method: 'random', tokens: PATCHES, seed: 3 },
     { method: 'fastv', tokens: PATCHES, layer: 1 },
@@ -112,7 +112,7 @@ describe('the pruned forward on wasm', () => {
 
   it.each<Prune>([
     { method: 'vispruner', tokens: 7 },
-    { method: 'cls-top-k', tokens: 3 },
+    { method: 'fastervlm', tokens: 3 },
     { method: 'dedup', tokens: 8 },
     { method: 'random', tokens: 8, seed: 11 },
   ])('%j equals the decoder run by hand on the kept rows of all projected patches', async (prune) => {

@@ -35,7 +35,7 @@ interface Shard {
 }
 
 const SCENE_QUESTIONS = 2000;
-const USUAL_METHODS = 'vispruner,cls-top-k,dedup,fastv,random';
+const USUAL_METHODS = 'vispruner,fastervlm,dedup,fastv,random';
 
 /** `vispruner eval`: methods next to each other on one model and one data set. */
 export function addEval(program: Command, { signal }: CommandContext): void {

@@ -59,7 +59,7 @@ export function addModelOptions(command: Command): Command {
 
 export function addPruneOptions(command: Command, usual: string): Command {
   return command
-    .option('--prune <method>', `vispruner, cls-top-k, dedup, random, fastv or none (default: ${usual})`)
+    .option('--prune <method>', `vispruner, fastervlm, dedup, random, fastv or none (default: ${usual})`)
     .option('--tokens <n>', 'visual tokens to keep of each crop', number)
     .option('--keep-ratio <f>', 'or the fraction of them to keep, above 0, at most 1', number)
     .option('--important-ratio <r>', 'vispruner: share kept for its attention, 0 to 1 (default: 0.5)', number)

@@ -1,7 +1,7 @@
 import { PruneError } from '../../layers/errors';
 import { checkNames, show } from './checks';
-import { type ClsTopKOptions, clsTopKMethod } from './cls_top_k';
 import { type DedupOptions, dedupMethod } from './dedup';
+import { type FasterVlmOptions, fasterVlmMethod } from './fastervlm';
 import { type FastVOptions, fastVMethod } from './fastv';
 import type { Method } from './method';
 import { type NoneOptions, noneMethod } from './none';
@@ -11,14 +11,14 @@ import type { Pruner } from './types';
 import { type VisPrunerOptions, visPrunerMethod } from './vispruner';
 
 /** A built-in method with its options, as plain data. */
-export type PruneOptions = VisPrunerOptions | ClsTopKOptions | DedupOptions | RandomOptions | FastVOptions | PyramidDropOptions | NoneOptions;
+export type PruneOptions = VisPrunerOptions | DedupOptions | RandomOptions | FastVOptions | PyramidDropOptions | FasterVlmOptions | NoneOptions;
 
 type MethodName = PruneOptions['method'];
 
 /** Every built-in method. A user's own is a `Pruner` and needs no row here: it is passed where options are. */
 export const METHODS: { readonly [Name in MethodName]: Method<Extract<PruneOptions, { method: Name }>> } = {
   vispruner: visPrunerMethod,
-  'cls-top-k': clsTopKMethod,
+  fastervlm: fasterVlmMethod,
   dedup: dedupMethod,
   random: randomMethod,
   fastv: fastVMethod,

@@ -2,7 +2,7 @@ import { BUDGETS, type ConditionOptions, conditionsOf, parseMethods } from '../.
 import { createPruner, METHODS } from '../../../lib/prune/registry';
 
 const options: ConditionOptions = {
-  methods: parseMethods('vispruner,vispruner:importantRatio=0.7,cls-top-k,dedup,fastv,random'),
+  methods: parseMethods('vispruner,vispruner:importantRatio=0.7,fastervlm,dedup,fastv,random'),
   budgets: BUDGETS,
   seeds: [1, 2, 3],
   blind: true,

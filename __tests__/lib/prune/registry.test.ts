@@ -18,7 +18,7 @@ function refusal(run: () => unknown): unknown {
   return undefined;
 }
 
-const budgeted = ['vispruner', 'cls-top-k', 'dedup', 'random', 'fastv'] as const;
+const budgeted = ['vispruner', 'fastervlm', 'dedup', 'random', 'fastv'] as const;
 
 beforeAll(() => useBackend('cpu'));
 
@@ -110,7 +110,7 @@ describe.each(budgeted)('the budget of %s', (method) => {
 
 describe('entering tokens', () => {
   it('is T in every block where patches are chosen before the decoder, N where nothing is', () => {
-    for (const method of ['vispruner', 'cls-top-k', 'dedup', 'random']) {
+    for (const method of ['vispruner', 'fastervlm', 'dedup', 'random']) {
       expect(create({ method, tokens: 32 }).enteringTokens(576, 3)).toEqual([32, 32, 32]);
     }
     expect(create({ method: 'none' }).enteringTokens(576, 3)).toEqual([576, 576, 576]);
@@ -150,11 +150,11 @@ describe('entering tokens', () => {
 });
 
 describe('what methods ask of the encoder', () => {
-  it.each(['vispruner', 'cls-top-k', 'dedup'])('%s: the class row of the feature block', (method) => {
+  it.each(['vispruner', 'fastervlm', 'dedup'])('%s: the class row of the feature block', (method) => {
     expect(create({ method, tokens: 4 }).needs(clip)).toEqual({ attention: [{ block: 2, rows: 'class' }] });
   });
 
-  it.each(['vispruner', 'cls-top-k', 'dedup'])('%s without a class token: what patches receive in the last block', (method) => {
+  it.each(['vispruner', 'fastervlm', 'dedup'])('%s without a class token: what patches receive in the last block', (method) => {
     expect(create({ method, tokens: 4 }).needs({ ...clip, hasClassToken: false })).toEqual({ attention: [{ block: 3, rows: 'received' }] });
   });
 
@@ -189,8 +189,8 @@ describe('one request', () => {
     expect(await kept({ method: 'vispruner', keepRatio: 28 / 256 }, 'n256-t28-r50', request([256]))).toEqual(recorded('n256-t28-r50'));
   });
 
-  it('of cls-top-k keeps what the released code kept with r = 1, of dedup with r = 0', async () => {
-    expect(await kept({ method: 'cls-top-k', tokens: 128 }, 'n576-t128-r100', request([576]))).toEqual(recorded('n576-t128-r100'));
+  it('of fastervlm keeps what the released code kept with r = 1, of dedup with r = 0', async () => {
+    expect(await kept({ method: 'fastervlm', tokens: 128 }, 'n576-t128-r100', request([576]))).toEqual(recorded('n576-t128-r100'));
     expect(await kept({ method: 'dedup', tokens: 128 }, 'n576-t128-r0', request([576]))).toEqual(recorded('n576-t128-r0'));
   });
 

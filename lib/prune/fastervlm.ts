@@ -4,13 +4,13 @@ import { rankingAttention } from './encoder_attention';
 import type { Method } from './method';
 import { visPruner } from './vispruner';
 
-export type ClsTopKOptions = { readonly method: 'cls-top-k' } & Budget;
+export type FasterVlmOptions = { readonly method: 'fastervlm' } & Budget;
 
 /** FasterVLM (https://arxiv.org/abs/2412.01818v1): the patches with the highest attention, which is VisPruner with an important ratio of 1. */
-export const clsTopKMethod: Method<ClsTopKOptions> = {
+export const fasterVlmMethod: Method<FasterVlmOptions> = {
   options: BUDGET_OPTIONS,
   about: {
-    title: 'Class-attention top-k (FasterVLM)',
+    title: 'FasterVLM',
     acts: 'between encoder and projector, each crop by itself',
     reads: 'class-token attention of the feature block (no class token: mean attention received in the last block)',
     entering: 'T',
@@ -18,11 +18,11 @@ export const clsTopKMethod: Method<ClsTopKOptions> = {
     grade: 'exact',
     differences: ['Of equal attention, the lower patch index is kept.', 'T > N is an error.'],
   },
-  example: { method: 'cls-top-k', tokens: 64 },
-  forAverage: (average) => ({ method: 'cls-top-k', tokens: wholeTokens(average) }),
+  example: { method: 'fastervlm', tokens: 64 },
+  forAverage: (average) => ({ method: 'fastervlm', tokens: wholeTokens(average) }),
   create: (options) =>
     beforeDecoder({
-      name: 'cls-top-k',
+      name: 'fastervlm',
       count: tokenCount(options),
       needs: (encoder) => ({ attention: [rankingAttention(encoder)] }),
       select: (view, tokens, encoder) =>
