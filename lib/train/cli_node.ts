@@ -11,14 +11,15 @@ import { BackendError, ConfigError, StateError, VisPrunerError } from '../../lay
 import { loadNative } from '../backend/native/load_node';
 import { AdamW } from './adamw';
 import { DecoderModel } from './decoder_model';
+import { deepened } from './deepen';
 import { exportModel } from './export_node';
 import { type LoopOptions, type Position, type Stage, train } from './loop';
-import { DECODER_INITIAL, PROJECTOR_PATH, VISION_INITIAL } from './recipe';
+import { DECODER_INITIAL, DEEP_BLOCKS, PROJECTOR_PATH, TEXT_SHAPE, VISION_INITIAL, VISION_PATH } from './recipe';
 import { Stage0 } from './stage0';
 import { Stage1 } from './stage1';
 import { Stage2, standardiseProjector, symbolicTable } from './stage2';
 import { readArrays, restoreState, saveState } from './state_node';
-import { VariableSource } from './variables';
+import { type NamedArray, type NamedArrays, VariableSource } from './variables';
 import { VisionModel } from './vision_model';
 
 /*
@@ -33,7 +34,7 @@ const MEMORY_SETTINGS: Readonly<Record<string, string>> = {
 };
 
 /** Length of each stage as the shipped model was trained. */
-const DEFAULT_MINUTES: Readonly<Record<string, number>> = { 0: 38, 1: 80, 2: 55 };
+const DEFAULT_MINUTES: Readonly<Record<string, number>> = { 0: 38, 1: 80, 2: 55, deep: 60 };
 /** Two minutes or so: the projector is small and its target is given. */
 const ALIGNMENT_STEPS = 400;
 
@@ -53,6 +54,8 @@ interface Options {
   readonly out: string;
   readonly align: number;
   readonly from?: string;
+  readonly model: string;
+  readonly deepOut: string;
 }
 
 function positive(text: string): number {
@@ -128,7 +131,7 @@ async function runStage2(options: Options, loop: LoopOptions, signal: AbortSigna
   await standardiseProjector(source, vision);
   if (options.from !== undefined) source.import(await readArrays(options.from));
   const symbolic = symbolicTable(stage0.get('symbolic.weight') as { shape: readonly number[]; data: Float32Array });
-  const data = new Stage2(model, vision, symbolic, { subsets: options.subsets, overfit: options.overfit });
+  const data = new Stage2(model, vision, { subsets: options.subsets, overfit: options.overfit }, symbolic);
   const aligned = new AdamW(source.trainables.filter(({ name }) => name.startsWith(PROJECTOR_PATH)));
   const alignment: Stage = {
     name: 'align',
@@ -163,6 +166,58 @@ async function runStage2(options: Options, loop: LoopOptions, signal: AbortSigna
   await train(stage, found?.position ?? { seconds: 0, steps: 0 }, loop, signal);
 }
 
+function deepFile(options: Options): string {
+  return path.join(options.folder, 'deep.safetensors');
+}
+
+/** The shipped model with a deeper decoder: it begins as the same function, and projector and decoder go on learning as in stage 2. */
+async function runDeep(options: Options, loop: LoopOptions, signal: AbortSignal): Promise<void> {
+  const file = deepFile(options);
+  const shipped = await readArrays(path.join(options.model, 'model.safetensors'));
+  const visionSource = new VariableSource(VISION_INITIAL, 1);
+  const vision = new VisionModel(visionSource.parameters);
+  visionSource.import(flatPatches(shipped));
+  const source = new VariableSource(DECODER_INITIAL, 2);
+  const model = new DecoderModel(source.parameters, { ...TEXT_SHAPE, num_hidden_layers: DEEP_BLOCKS });
+  source.import(deepened(shipped, DEEP_BLOCKS));
+  const data = new Stage2(model, vision, { subsets: options.subsets, overfit: options.overfit });
+  const optimizer = new AdamW(source.trainables);
+  const found = options.resume ? await restoreState(file, source, optimizer) : undefined;
+  data.cursor = found?.cursor ?? FRESH_SCENES;
+  const stage: Stage = {
+    name: 'deep',
+    optimizer,
+    peakRate: options.rate ?? 6e-4,
+    warmUp: 0.05,
+    microBatches: () => 2,
+    next: () => data.next(),
+    evaluate: () => data.evaluate(),
+    save: (at) => saveState(file, source, optimizer, at, data.cursor),
+  };
+  await train(stage, found?.position ?? { seconds: 0, steps: 0 }, loop, signal);
+}
+
+/** A checkpoint's convolution weights [out, channels, patch, patch] as the product's [out, in]. */
+function flatPatches(arrays: NamedArrays): NamedArrays {
+  const flat = ([name, array]: [string, NamedArray]): [string, NamedArray] =>
+    name.endsWith('patch_embedding.weight')
+      ? [name, { ...array, shape: [array.shape[0] as number, array.data.length / (array.shape[0] as number)] }]
+      : [name, array];
+  return new Map([...arrays].map(flat));
+}
+
+async function runExportDeep(options: Options): Promise<void> {
+  const shipped = await readArrays(path.join(options.model, 'model.safetensors'));
+  const vision = [...flatPatches(shipped)].filter(([name]) => name.startsWith(VISION_PATH) && !name.includes('post_layernorm'));
+  await exportModel(
+    options.deepOut,
+    new Map([...vision, ...(await readArrays(deepFile(options)))]),
+    { trained_by: 'npm run train -- --stage deep' },
+    DEEP_BLOCKS,
+  );
+  console.log(`Exported to ${options.deepOut}.`);
+}
+
 /** The shipped directory from the states of stages 1 and 2. */
 async function runExport(options: Options): Promise<void> {
   const vision = await readArrays(path.join(options.folder, 'stage1.safetensors'));
@@ -173,7 +228,11 @@ async function runExport(options: Options): Promise<void> {
 
 async function main(): Promise<void> {
   const command = new Command('train')
-    .option('--stage <n>', 'which stage: 0, 1, 2, export, or all of them in turn', 'all')
+    .option(
+      '--stage <n>',
+      'which stage: 0, 1, 2, export, all of them in turn; or deep, export-deep, for a deeper decoder from the shipped model',
+      'all',
+    )
     .option('--minutes <m>', 'length of a stage in minutes of training (default: 38, 80 and 55)', positive)
     .option('--steps <n>', 'length of the stage in steps', positive)
     .option('--resume', 'go on from the last checkpoint', false)
@@ -183,6 +242,8 @@ async function main(): Promise<void> {
     .option('--from <state>', 'start a stage, with a schedule of its own, from the values in this state')
     .option('--align <steps>', 'steps of stage 2 in which the projector alone learns', positive, ALIGNMENT_STEPS)
     .option('--out <path>', 'where the finished model goes', 'weights/vispruner-tiny')
+    .option('--model <path>', 'the model that deep starts from', 'weights/vispruner-tiny')
+    .option('--deep-out <path>', 'where the finished deep model goes', 'weights/vispruner-tiny-deep')
     .option('--no-subsets', 'stage 2 always sees all visual tokens')
     .option('--rate <r>', 'peak learning rate', positive);
   const options = command.parse().opts<Options>();
@@ -216,8 +277,10 @@ async function main(): Promise<void> {
     1: () => runStage1(options, loopOf('1'), interruption.signal),
     2: () => runStage2(options, loopOf('2'), interruption.signal),
     export: () => runExport(options),
+    deep: () => runDeep(options, loopOf('deep'), interruption.signal),
+    'export-deep': () => runExportDeep(options),
   };
-  const wanted = options.stage === 'all' ? Object.keys(stages) : [options.stage];
+  const wanted = options.stage === 'all' ? ['0', '1', '2', 'export'] : [options.stage];
   for (const name of wanted) {
     const run = stages[name];
     if (!run) throw new ConfigError('BAD_OPTION', `--stage is "${name}"; it can be ${Object.keys(stages).join(', ')} or all.`);

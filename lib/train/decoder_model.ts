@@ -1,5 +1,5 @@
 import * as tf from '@tensorflow/tfjs';
-import { Llama } from '../../layers/llama';
+import { Llama, type LlamaShape } from '../../layers/llama';
 import type { Parameters } from '../../layers/parameters';
 import { Projector } from '../../layers/projector';
 import type { RotaryTable } from '../../layers/rotary';
@@ -15,9 +15,9 @@ export class DecoderModel {
   private readonly masks = new Map<number, tf.Tensor2D>();
   private readonly tables = new Map<string, RotaryTable>();
 
-  constructor(parameters: Parameters) {
+  constructor(parameters: Parameters, shape: LlamaShape = TEXT_SHAPE) {
     this.projector = new Projector(parameters.at(PROJECTOR_PATH), VISION_SHAPE.hidden_size, WIDTH, { activation: 'gelu', bias: true });
-    this.llama = new Llama(parameters.at(LANGUAGE_PATH), TEXT_SHAPE);
+    this.llama = new Llama(parameters.at(LANGUAGE_PATH), shape);
   }
 
   /** Visual tokens [images * n, D] and questions -> logits [images * PREDICTIONS, vocabulary] */

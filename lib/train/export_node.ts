@@ -12,7 +12,7 @@ import type { NamedArrays } from './variables';
 /** Prompt, 256 visual tokens and an answer fit many times. */
 const CONTEXT = 2048;
 
-function configJson(): object {
+function configJson(decoderBlocks: number): object {
   const ids = { bos_token_id: tokenId(BOS), eos_token_id: tokenId(EOS), pad_token_id: tokenId(PAD) };
   return {
     architectures: ['LlavaForConditionalGeneration'],
@@ -22,7 +22,7 @@ function configJson(): object {
     model_type: 'llava',
     multimodal_projector_bias: true,
     projector_hidden_act: 'gelu',
-    text_config: { ...TEXT_SHAPE, ...ids, dtype: 'float16', max_position_embeddings: CONTEXT, model_type: 'llama' },
+    text_config: { ...TEXT_SHAPE, num_hidden_layers: decoderBlocks, ...ids, dtype: 'float16', max_position_embeddings: CONTEXT, model_type: 'llama' },
     tie_word_embeddings: TEXT_SHAPE.tie_word_embeddings,
     vision_config: { ...VISION_SHAPE, dtype: 'float16', model_type: 'clip_vision_model', projection_dim: VISION_SHAPE.hidden_size },
     vision_feature_layer: -2,
@@ -46,7 +46,12 @@ function shipped(arrays: NamedArrays): Map<string, tf.Tensor> {
 }
 
 /** Writes a directory that `transformers` and this package load: weights in 16 bit, configuration, tokenizer, preprocessing. */
-export async function exportModel(folder: string, arrays: NamedArrays, metadata: Readonly<Record<string, string>>): Promise<void> {
+export async function exportModel(
+  folder: string,
+  arrays: NamedArrays,
+  metadata: Readonly<Record<string, string>>,
+  decoderBlocks: number = TEXT_SHAPE.num_hidden_layers,
+): Promise<void> {
   fs.mkdirSync(folder, { recursive: true });
   const tensors = shipped(arrays);
   try {
@@ -55,7 +60,11 @@ export async function exportModel(folder: string, arrays: NamedArrays, metadata:
     tf.dispose([...tensors.values()]);
   }
   const generation = { bos_token_id: tokenId(BOS), eos_token_id: tokenId(EOS), pad_token_id: tokenId(PAD), do_sample: false, max_new_tokens: 4 };
-  const files: Record<string, object | string> = { 'config.json': configJson(), 'generation_config.json': generation, ...buildProcessorFiles() };
+  const files: Record<string, object | string> = {
+    'config.json': configJson(decoderBlocks),
+    'generation_config.json': generation,
+    ...buildProcessorFiles(),
+  };
   for (const [name, content] of Object.entries(files)) {
     const text = typeof content === 'string' ? content : `${JSON.stringify(content, null, 2)}\n`;
     fs.writeFileSync(path.join(folder, name), text);

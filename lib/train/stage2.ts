@@ -1,4 +1,5 @@
 import * as tf from '@tensorflow/tfjs';
+import { StateError } from '../../layers/errors';
 import { Random } from '../random';
 import { PATCH_COUNT, TRAINING_SEEDS, VALIDATION_SEEDS } from '../scenes/constants';
 import { type DecoderModel, Tally } from './decoder_model';
@@ -40,14 +41,17 @@ export class Stage2 {
   constructor(
     private readonly model: DecoderModel,
     private readonly vision: VisionModel,
-    private readonly symbolic: tf.Tensor2D,
     private readonly options: Stage2Options,
+    /** Stage 0's table, which `nextAlignment` is trained towards. */
+    private readonly symbolic: tf.Tensor2D | undefined = undefined,
   ) {
     this.store = new FeatureStore(vision, FIRST_SEED, options.overfit ?? CAPACITY);
   }
 
   /** The projector alone, by the squared distance to what stage 0's decoder was trained on. */
   async nextAlignment(): Promise<MicroBatch> {
+    const { symbolic } = this;
+    if (!symbolic) throw new StateError('STAGE_MISSING', "The projector is aligned to stage 0's symbols, which are not here. Run --stage 0 first.");
     const random = new Random(this.cursor++, 8);
     const scenes = await this.store.draw(IMAGES, IMAGES, random);
     const features = gatherFeatures(
@@ -60,7 +64,7 @@ export class Stage2 {
           scenes.map(({ layout }) => layout),
           scenes.map(() => EVERY_PATCH),
         ),
-        this.symbolic,
+        symbolic,
       ),
     );
     const objects = scenes.flatMap(({ layout }) => Array.from(layout.patchLabels.symbol, (symbol) => (symbol > 0 ? 1 : GROUND_WEIGHT)));

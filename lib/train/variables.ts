@@ -19,7 +19,12 @@ export interface Trainable {
 }
 
 /** Values by their names in the checkpoint, in its layout. */
-export type NamedArrays = Map<string, { readonly shape: readonly number[]; readonly data: Float32Array }>;
+export type NamedArrays = Map<string, NamedArray>;
+
+export interface NamedArray {
+  readonly shape: readonly number[];
+  readonly data: Float32Array;
+}
 
 /**
  * The third source of parameters beside a checkpoint and a seed: variables that an optimiser changes.
