@@ -228,7 +228,7 @@ export const HUB_CODES = {
 
 export const CONFIG_CODES = {
   BAD_OPTION: {
-    cause: 'An option of a command or of a conversion has a value that it can not have.',
+    cause: 'An option of a command, a conversion or an analysis has a value that it can not have.',
     remedy: 'Use a value of the form that the message shows.',
     use: true,
   },
@@ -386,6 +386,11 @@ export const PROMPT_CODES = {
     remedy: 'Ask without an image, or use a LLaVA model.',
     use: true,
   },
+  NOTHING_ANALYSED: {
+    cause: 'An analysis was given no picture, or a picture without a question.',
+    remedy: 'Give pictures with at least one question each, or a number of scenes of at least 1.',
+    use: true,
+  },
   OPTION_CONFLICT: { cause: 'Two options were given that exclude each other.', remedy: 'Leave one of the two out.', use: true },
   PROMPTS_DIFFER: { cause: 'Prompts that are to share their beginning differ before their last image.', remedy: 'Ask the one that differs alone.' },
   SCHEMA_NEEDS_NODE: {
@@ -405,6 +410,10 @@ export const PROMPT_CODES = {
     cause: 'The text contains what the tokenizer reads as a special token.',
     remedy: 'Leave it out, or write it otherwise.',
     use: true,
+  },
+  TOKENS_DIFFER: {
+    cause: 'Pictures of one analysis have different numbers of visual tokens, so that their attention has no common index.',
+    remedy: 'Analyse pictures of one size at a time.',
   },
 } as const;
 

@@ -53,7 +53,8 @@ export type { Pause } from '../weights/pacer';
 export { openSafetensors, type SafetensorsFile, type TensorInfo } from '../weights/safetensors';
 export { readSafetensors, writeSafetensors } from '../weights/safetensors_node';
 export { checkpointSource, type FillProgress, type MakeOptions, type ParameterSource, seedSource, type TensorFactory } from '../weights/sources';
-export { type CountedConfig, type CountedWork, type Flops, flops } from './analysis/flops';
+// Analyses
+export * from './analysis';
 export type { Answer, AskOptions, QuestionImages, WrittenToken } from './answer';
 // Backends
 export { BACKENDS, type BackendName, currentBackend, useBackend } from './backend/backends';
@@ -92,6 +93,8 @@ export { type LoadOptions, loadModel } from './load';
 export { frequencyPenalty, type LogitsContext, type LogitsProcessor, logitBias, repetitionPenalty, suppressTokens } from './logits_processors';
 export type { ScoredToken, TokenLogprobs } from './logprobs';
 export { type PrepareImagesOptions, VisionLanguageModel } from './model';
+// Plots
+export { drawDispersion, drawEqualPositions, drawQuartiles, drawRanks, drawShift } from './plot/analyses';
 export { PromptCache } from './prompt_cache';
 // Pruning
 export type { EncoderReducer, EncoderView, MergedTokens, RowGroups } from './prune/merging';

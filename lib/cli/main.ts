@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { Command, CommanderError } from 'commander';
+import { addAnalyse } from './analyse';
 import { addAsk } from './ask';
 import type { CommandContext } from './context';
 import { addConvert } from './convert';
@@ -49,7 +50,7 @@ function makeProgram(context: CommandContext): Command {
     .version(version())
     .showHelpAfterError('(--help shows what there is)')
     .exitOverride();
-  for (const add of [addAsk, addSelect, addInspect, addFlops, addDoctor, addConvert, addPull, addServe, addEval]) add(program, context);
+  for (const add of [addAsk, addSelect, addInspect, addFlops, addDoctor, addConvert, addPull, addServe, addEval, addAnalyse]) add(program, context);
   return program;
 }
 
