@@ -483,12 +483,27 @@ export const PRUNE_CODES = {
     remedy: 'Give the share of all visual tokens that is left after each layer.',
     use: true,
   },
+  RECIPE_INVALID: {
+    cause: 'A recipe of deletions is not one whole number a block, or deletes all tokens.',
+    remedy: 'Fit one to the model at hand with "vispruner tune".',
+    use: true,
+  },
   SEED_INVALID: {
     cause: 'The seed of random pruning is not a whole number from 0 to 2^32 - 1.',
     remedy: 'Give one, or leave the option out.',
     use: true,
   },
   STEP_INVALID: { cause: 'step is not a whole number of at least 1.', remedy: 'Give one; the usual is 8.', use: true },
+  SEARCH_OPTION: {
+    cause: 'An option of a search for parameters has a value that it can not have.',
+    remedy: 'Give a number in the range that the message shows.',
+    use: true,
+  },
+  SEARCH_UNKNOWN: {
+    cause: 'There is no search for the parameters of that method.',
+    remedy: 'Use one of the names that the message lists; other methods need none.',
+    use: true,
+  },
   TOKENS_EXCEED_PATCHES: {
     cause: 'More visual tokens are to be kept than a crop has.',
     remedy: 'Give at most as many, or keepRatio for crops of any size.',

@@ -3,15 +3,26 @@ import { checkNames, show } from './checks';
 import { type DedupOptions, dedupMethod } from './dedup';
 import { type FasterVlmOptions, fasterVlmMethod } from './fastervlm';
 import { type FastVOptions, fastVMethod } from './fastv';
+import { type FitPruneOptions, fitPruneMethod } from './fitprune';
 import type { Method } from './method';
 import { type NoneOptions, noneMethod } from './none';
 import { type PyramidDropOptions, pyramidDropMethod } from './pyramiddrop';
 import { type RandomOptions, randomMethod } from './random';
 import type { Pruner } from './types';
 import { type VisPrunerOptions, visPrunerMethod } from './vispruner';
+import { type VtwOptions, vtwMethod } from './vtw';
 
 /** A built-in method with its options, as plain data. */
-export type PruneOptions = VisPrunerOptions | DedupOptions | RandomOptions | FastVOptions | PyramidDropOptions | FasterVlmOptions | NoneOptions;
+export type PruneOptions =
+  | VisPrunerOptions
+  | DedupOptions
+  | RandomOptions
+  | FastVOptions
+  | PyramidDropOptions
+  | FitPruneOptions
+  | VtwOptions
+  | FasterVlmOptions
+  | NoneOptions;
 
 type MethodName = PruneOptions['method'];
 
@@ -23,6 +34,8 @@ export const METHODS: { readonly [Name in MethodName]: Method<Extract<PruneOptio
   random: randomMethod,
   fastv: fastVMethod,
   pyramiddrop: pyramidDropMethod,
+  fitprune: fitPruneMethod,
+  vtw: vtwMethod,
   none: noneMethod,
 };
 

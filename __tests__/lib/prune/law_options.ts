@@ -16,6 +16,10 @@ const OPTIONS: Partial<Record<MethodName, readonly PruneOptions[]>> = {
     { method: 'vispruner', tokens: 20 },
     { method: 'vispruner', tokens: 7, importantRatio: 0.3 },
   ],
+  vtw: [
+    { method: 'vtw', layer: 3 },
+    { method: 'vtw', layer: 7 },
+  ],
 };
 
 /** Methods that keep nothing as it is even where they have room for all. */
