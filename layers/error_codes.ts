@@ -441,6 +441,11 @@ export const PRUNE_CODES = {
     remedy: 'Give an average in the range that the message shows, or a lower layer.',
     use: true,
   },
+  CLIP_INVALID: {
+    cause: "clip is not a CLIP checkpoint as loadClip gives it, or one of another width than the model's encoder.",
+    remedy: "Load the CLIP that the model's vision tower was taken from, or leave the option out.",
+    use: true,
+  },
   ENCODED_FOR_ANOTHER: {
     cause: 'An image was encoded for a method that merges tokens inside the encoder, or for one that does not, and is asked about with another.',
     remedy: 'Encode the image for the method that is used.',
@@ -478,6 +483,11 @@ export const PRUNE_CODES = {
     remedy: 'Give {method, ...} or an object with the interface Pruner.',
     use: true,
   },
+  QUESTION_MISSING: {
+    cause: 'A method reads the question as text, and the call has ids alone.',
+    remedy: 'Use ask or stream, which know the text, or an option of the method that does without.',
+    use: true,
+  },
   RATIOS_INVALID: {
     cause: 'A list of kept shares is not one a layer, has a share that is not above 0 and at most 1, or rises.',
     remedy: 'Give the share of all visual tokens that is left after each layer.',
@@ -504,6 +514,7 @@ export const PRUNE_CODES = {
     remedy: 'Use one of the names that the message lists; other methods need none.',
     use: true,
   },
+  THETA_INVALID: { cause: 'theta is not a number from 0 to less than 1.', remedy: 'Give one, or leave it out.', use: true },
   TOKENS_EXCEED_PATCHES: {
     cause: 'More visual tokens are to be kept than a crop has.',
     remedy: 'Give at most as many, or keepRatio for crops of any size.',

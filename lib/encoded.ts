@@ -135,16 +135,17 @@ export function featuresToProject(image: EncodedImage, { crop, rows, merged }: P
 export interface CropContext {
   readonly textIds: Int32Array;
   /** ids [n] -> [n, D] */
-  readonly embed: (ids: Int32Array) => tf.Tensor2D;
+  readonly embed: (ids: Int32Array) => Promise<tf.Tensor2D>;
   /** [n, C] -> [n, D] */
-  readonly project: (features: tf.Tensor2D) => tf.Tensor2D;
+  readonly project: (features: tf.Tensor2D) => Promise<tf.Tensor2D>;
   readonly pause: Pause;
 }
 
 /** What a pruner sees of one crop. */
 export class CropView implements VisionView {
-  private all: tf.Tensor2D | undefined;
-  private text: tf.Tensor2D | undefined;
+  private readonly owned: tf.Tensor2D[] = [];
+  private all: Promise<tf.Tensor2D> | undefined;
+  private text: Promise<tf.Tensor2D> | undefined;
 
   constructor(
     readonly image: number,
@@ -174,13 +175,13 @@ export class CropView implements VisionView {
     return this.computed(this.encoded.projections.get(block), `projections of encoder block ${block}`);
   }
 
-  projected(): tf.Tensor2D {
-    this.all ??= tf.keep(this.context.project(this.encoded.features)); // a pruner may ask inside a tidy
+  projected(): Promise<tf.Tensor2D> {
+    this.all ??= this.own(this.context.project(this.encoded.features));
     return this.all;
   }
 
-  textEmbeddings(): tf.Tensor2D {
-    this.text ??= tf.keep(this.context.embed(this.textIds));
+  textEmbeddings(): Promise<tf.Tensor2D> {
+    this.text ??= this.own(this.context.embed(this.textIds));
     return this.text;
   }
 
@@ -189,8 +190,13 @@ export class CropView implements VisionView {
   }
 
   dispose(): void {
-    this.all?.dispose();
-    this.text?.dispose();
+    tf.dispose(this.owned);
+  }
+
+  private async own(made: Promise<tf.Tensor2D>): Promise<tf.Tensor2D> {
+    const tensor = await made;
+    this.owned.push(tensor);
+    return tensor;
   }
 
   private computed<T>(value: T | undefined, name: string): T {

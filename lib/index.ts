@@ -97,6 +97,8 @@ export { type PrepareImagesOptions, VisionLanguageModel } from './model';
 export { drawDispersion, drawEqualPositions, drawQuartiles, drawRanks, drawShift } from './plot/analyses';
 export { PromptCache } from './prompt_cache';
 // Pruning
+export { type ConditionalOptions, type RelevanceEncoder, selectConditional } from './prune/cdpruner';
+export { divPrune, selectDiverse } from './prune/divprune';
 export type { EncoderReducer, EncoderView, MergedTokens, RowGroups } from './prune/merging';
 export { createPruner, METHODS, type PruneOptions } from './prune/registry';
 export type {

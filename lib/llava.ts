@@ -178,8 +178,8 @@ export class Llava {
     const kept: PlacedCrop[] = [];
     const context = {
       textIds,
-      embed: (ids: Int32Array) => this.language.embed(ids),
-      project: (features: tf.Tensor2D) => this.project(features),
+      embed: (ids: Int32Array) => this.textTokens(ids, pause),
+      project: (features: tf.Tensor2D) => this.projectInSteps(features, pause),
       pause,
     };
     let made: tf.Tensor2D | undefined;
@@ -286,11 +286,7 @@ export class Llava {
     });
     let projected: tf.Tensor2D | undefined;
     try {
-      if (features) {
-        const [from, to] = [features.shape[1], this.language.shape.hidden_size];
-        const flops = 2 * to * (from + to);
-        projected = await inSteps(features.shape[0], flops, (start, length) => this.project(rowsOf(features, start, length)), pause);
-      }
+      if (features) projected = await this.projectInSteps(features, pause);
       if (kept.every(({ one }) => one.merged?.space !== 'projected')) return projected;
       return tf.tidy(() => {
         let start = 0;
@@ -308,8 +304,11 @@ export class Llava {
     }
   }
 
-  private project(features: tf.Tensor2D): tf.Tensor2D {
-    return (this.projector as Projector).apply(features);
+  /** [n, C] -> [n, D] */
+  private projectInSteps(features: tf.Tensor2D, pause: Pause): Promise<tf.Tensor2D> {
+    const projector = this.projector as Projector;
+    const [from, to] = [features.shape[1], this.language.shape.hidden_size];
+    return inSteps(features.shape[0], 2 * to * (from + to), (start, length) => projector.apply(rowsOf(features, start, length)), pause);
   }
 }
 

@@ -1,6 +1,8 @@
 import { PruneError } from '../../layers/errors';
+import { type CdPrunerOptions, cdPrunerMethod } from './cdpruner';
 import { checkNames, show } from './checks';
 import { type DedupOptions, dedupMethod } from './dedup';
+import { type DivPruneOptions, divPruneMethod } from './divprune';
 import { type FasterVlmOptions, fasterVlmMethod } from './fastervlm';
 import { type FastVOptions, fastVMethod } from './fastv';
 import { type FitPruneOptions, fitPruneMethod } from './fitprune';
@@ -17,6 +19,8 @@ export type PruneOptions =
   | VisPrunerOptions
   | DedupOptions
   | RandomOptions
+  | DivPruneOptions
+  | CdPrunerOptions
   | FastVOptions
   | PyramidDropOptions
   | FitPruneOptions
@@ -32,6 +36,8 @@ export const METHODS: { readonly [Name in MethodName]: Method<Extract<PruneOptio
   fastervlm: fasterVlmMethod,
   dedup: dedupMethod,
   random: randomMethod,
+  divprune: divPruneMethod,
+  cdpruner: cdPrunerMethod,
   fastv: fastVMethod,
   pyramiddrop: pyramidDropMethod,
   fitprune: fitPruneMethod,

@@ -52,12 +52,12 @@ export interface VisionView {
   attention(need: AttentionNeed): tf.Tensor2D;
   /** For one of the encoder blocks declared in `needs.projections`. */
   projections(block: number): Projections;
-  /** All patches through the projector, [N, D], computed when first asked for; borrowed. */
-  projected(): tf.Tensor2D;
+  /** All patches through the projector, [N, D], computed when first asked for, with pauses; borrowed. */
+  projected(): Promise<tf.Tensor2D>;
   /** The prompt's ids without image tokens. */
   readonly textIds: Int32Array;
   /** Their embeddings [T, D], looked up when first asked for; borrowed. */
-  textEmbeddings(): tf.Tensor2D;
+  textEmbeddings(): Promise<tf.Tensor2D>;
   /** To be awaited every 50 ms or so in long work of one's own: lets others have their turn. @throws the signal's reason once the call is aborted */
   pause(): Promise<void>;
 }

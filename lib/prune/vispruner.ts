@@ -1,6 +1,5 @@
 import * as tf from '@tensorflow/tfjs';
 import { PruneError } from '../../layers/errors';
-import { inSteps, rowsOf } from '../backend/step';
 import { finish, Pacer, type Pause, paced, type Steps } from '../pacer';
 import { beforeDecoder } from './before_decoder';
 import { BUDGET_OPTIONS, type Budget, tokenCount, wholeTokens } from './budget';
@@ -9,6 +8,7 @@ import { dedupSteps } from './dedup_pool';
 import { rankingAttention } from './encoder_attention';
 import type { Method } from './method';
 import { descendingOrder } from './ranking';
+import { checkSimilarity, cosineSimilarity } from './similarity';
 
 export interface SelectionOptions {
   /** T, patches to keep: whole, 1 or more. Where there are fewer patches, all are kept. */
@@ -89,7 +89,7 @@ function* choose(scores: Float32Array, similarity: Float32Array, { tokens, impor
   checkScores(scores);
   const order = descendingOrder(scores);
   if (important === tokens) return order.slice(0, tokens).sort();
-  checkFeatures(similarity, scores.length);
+  checkSimilarity(similarity, scores.length);
   const kept = new Int32Array(tokens);
   kept.set(order.subarray(0, important));
   kept.set(yield* dedupSteps(similarity, scores.length, order.subarray(important), tokens - important, step), important);
@@ -98,24 +98,12 @@ function* choose(scores: Float32Array, similarity: Float32Array, { tokens, impor
 
 /** Scores [1, N] and, under them, the cosine similarity [N, N] of features [N, C]. */
 async function withSimilarity(scores: tf.Tensor2D, features: tf.Tensor2D, pause: Pause): Promise<tf.Tensor2D> {
-  const unit = tf.tidy(() => unitRows(features));
-  const columns = tf.transpose(unit); // an explicit transpose: with the flag, wasm leaves its fast path
-  let similarity: tf.Tensor2D | undefined;
+  const similarity = await cosineSimilarity(features, pause);
   try {
-    const [size, width] = unit.shape;
-    similarity = await inSteps(size, 2 * size * width, (start, length) => tf.matMul(rowsOf(unit, start, length), columns), pause);
     return tf.concat([scores, similarity], 0);
   } finally {
-    tf.dispose([unit, columns, similarity].filter((value) => value !== undefined));
+    similarity.dispose();
   }
-}
-
-/** Rows are scaled by their largest value first, so that squares neither overflow nor vanish; rows of zeros stay zeros. */
-function unitRows(features: tf.Tensor2D): tf.Tensor2D {
-  const smallestNormal = 2 ** -126;
-  const scaled = tf.div(features, tf.maximum(tf.max(tf.abs(features), 1, true), smallestNormal));
-  const norms = tf.sqrt(tf.sum(tf.square(scaled), 1, true)); // [N, 1]: 0, or at least 1
-  return tf.div(scaled, tf.maximum(norms, 1));
 }
 
 const SELECTION_OPTIONS: readonly (keyof SelectionOptions)[] = ['tokens', 'importantRatio', 'step'];
@@ -137,18 +125,6 @@ function checkShapes(features: tf.Tensor, attention: tf.Tensor): void {
       'FEATURE_SHAPE',
       `Features [${features.shape}] and attention [${attention.shape}] do not fit: give features [N, C] and attention [heads, N] of the same N patches, without the class token's row and column.`,
     );
-  }
-}
-
-/** NaN or infinity anywhere in a row of features makes the row's similarity to itself NaN. */
-function checkFeatures(similarity: Float32Array, size: number): void {
-  for (let row = 0; row < size; row++) {
-    if (!Number.isFinite(similarity[row * size + row]!)) {
-      throw new PruneError(
-        'FEATURES_NOT_FINITE',
-        `The features of patch ${row} of ${size} hold NaN or infinity. Look for overflow in the encoder's weights.`,
-      );
-    }
   }
 }
 

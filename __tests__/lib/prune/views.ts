@@ -8,10 +8,20 @@ export function request(patchesPerCrop: readonly number[], encoder: EncoderFacts
   return { encoder, decoderBlocks, patchesPerCrop, grids: patchesPerCrop.map((columns) => ({ rows: 1, columns })) };
 }
 
+/** What `visionView` has beside features and attention. */
+export interface ViewParts {
+  readonly image?: number;
+  readonly crop?: number;
+  readonly projected?: tf.Tensor2D;
+  readonly textEmbeddings?: tf.Tensor2D;
+  readonly textIds?: Int32Array;
+}
+
 /** One crop, whose attention may be asked for by `need` alone. */
-export function visionView(features: tf.Tensor2D, attention: tf.Tensor2D, need: AttentionNeed, place = { image: 0, crop: 0 }): VisionView {
+export function visionView(features: tf.Tensor2D, attention: tf.Tensor2D, need: AttentionNeed, parts: ViewParts = {}): VisionView {
   return {
-    ...place,
+    image: parts.image ?? 0,
+    crop: parts.crop ?? 0,
     grid: { rows: 1, columns: features.shape[0] },
     features,
     attention(asked) {
@@ -19,9 +29,9 @@ export function visionView(features: tf.Tensor2D, attention: tf.Tensor2D, need: 
       return attention;
     },
     projections: () => refuse('queries and keys'),
-    projected: () => refuse('the projected patches'),
-    textIds: new Int32Array(0),
-    textEmbeddings: () => refuse('the text'),
+    projected: async () => parts.projected ?? refuse('the projected patches'),
+    textIds: parts.textIds ?? new Int32Array(0),
+    textEmbeddings: async () => parts.textEmbeddings ?? refuse('the text'),
     pause: () => Promise.resolve(),
   };
 }
