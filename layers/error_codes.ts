@@ -472,6 +472,11 @@ export const PRUNE_CODES = {
     remedy: 'Write names between commas, each with its options as name:option=value; budgets and seeds are given for all.',
     use: true,
   },
+  METHOD_OPTION_INVALID: {
+    cause: 'An option of a pruning method has a value that it can not have, or that does not fit the budget.',
+    remedy: 'Give one in the range that the message shows, or leave the option out.',
+    use: true,
+  },
   METHOD_OPTION_UNKNOWN: {
     cause: 'A pruning method was given an option that it does not have.',
     remedy: 'Use the options that the message lists.',

@@ -7,6 +7,7 @@ import { type FasterVlmOptions, fasterVlmMethod } from './fastervlm';
 import { type FastVOptions, fastVMethod } from './fastv';
 import { type FitPruneOptions, fitPruneMethod } from './fitprune';
 import type { Method } from './method';
+import { type MustDropOptions, mustDropMethod } from './mustdrop';
 import { type NoneOptions, noneMethod } from './none';
 import { type PyramidDropOptions, pyramidDropMethod } from './pyramiddrop';
 import { type RandomOptions, randomMethod } from './random';
@@ -25,6 +26,7 @@ export type PruneOptions =
   | PyramidDropOptions
   | FitPruneOptions
   | VtwOptions
+  | MustDropOptions
   | FasterVlmOptions
   | NoneOptions;
 
@@ -42,6 +44,7 @@ export const METHODS: { readonly [Name in MethodName]: Method<Extract<PruneOptio
   pyramiddrop: pyramidDropMethod,
   fitprune: fitPruneMethod,
   vtw: vtwMethod,
+  mustdrop: mustDropMethod,
   none: noneMethod,
 };
 

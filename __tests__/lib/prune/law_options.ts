@@ -20,6 +20,10 @@ const OPTIONS: Partial<Record<MethodName, readonly PruneOptions[]>> = {
     { method: 'vtw', layer: 3 },
     { method: 'vtw', layer: 7 },
   ],
+  mustdrop: [
+    { method: 'mustdrop', globalThreshold: 0.03, individualThreshold: 0.1 },
+    { method: 'mustdrop', averageTokens: 15 },
+  ],
 };
 
 /** Methods that keep nothing as it is even where they have room for all. */

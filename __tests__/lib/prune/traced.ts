@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs';
 import type { Llama } from '../../../layers/llama';
-import type { DecoderView, Pruner, PruningRun, Reduction } from '../../../lib/prune/types';
+import type { CacheView, DecoderView, Pruner, PruningRun, Reduction } from '../../../lib/prune/types';
 
 /** One reduction that a pruner asked for, in terms of the rows that the sequence had then. */
 interface Step {
@@ -18,6 +18,25 @@ export class Trace {
   /** Embeddings that entered block 0, [S, D]. */
   states: tf.Tensor2D | undefined;
   readonly steps: Step[] = [];
+  /** Sequence rows of the visual tokens that entered block 0. */
+  visualRows: Int32Array = new Int32Array(0);
+  /** By block, rows that its cache forgot after prefill. */
+  readonly forgotten: Map<number, Set<number>> = new Map();
+
+  /** Caches whose cuts are written down. */
+  noting(caches: CacheView): CacheView {
+    return {
+      blocks: caches.blocks,
+      visualTokens: (block) => caches.visualTokens(block),
+      retain: (block, keep) => {
+        const held = caches.visualTokens(block);
+        const forgotten = this.forgotten.get(block) ?? new Set();
+        for (const [i, token] of held.entries()) if (token >= 0 && !keep.includes(i)) forgotten.add(this.visualRows[token] as number);
+        this.forgotten.set(block, forgotten);
+        caches.retain(block, keep);
+      },
+    };
+  }
 
   dispose(): void {
     this.states?.dispose();
@@ -32,7 +51,10 @@ export function traced(pruner: Pruner): { readonly pruner: Pruner; readonly trac
     const trace = new Trace();
     traces.push(trace);
     const noting = (hook: Step['hook']) => async (view: DecoderView) => {
-      if (hook === 'beforeBlock' && view.block === 0) trace.states = tf.keep(tf.clone(view.states));
+      if (hook === 'beforeBlock' && view.block === 0) {
+        trace.states = tf.keep(tf.clone(view.states));
+        trace.visualRows = view.visualRows;
+      }
       const reduction = await run[hook]?.(view);
       if (reduction) trace.steps.push(await stepOf(hook, view, reduction));
       return reduction;
@@ -42,7 +64,7 @@ export function traced(pruner: Pruner): { readonly pruner: Pruner; readonly trac
       beforeBlock: noting('beforeBlock'),
       ...(run.afterAttention ? { afterAttention: noting('afterAttention') } : {}),
       ...(run.afterBlock ? { afterBlock: noting('afterBlock') } : {}),
-      ...(run.afterPrefill ? { afterPrefill: (caches) => (run.afterPrefill as NonNullable<PruningRun['afterPrefill']>)(caches) } : {}),
+      ...(run.afterPrefill ? { afterPrefill: (caches) => (run.afterPrefill as NonNullable<PruningRun['afterPrefill']>)(trace.noting(caches)) } : {}),
       dispose: () => run.dispose(),
     };
     return noted;
@@ -102,7 +124,7 @@ export function withoutDropping(llama: Llama, trace: Trace, later: tf.Tensor2D, 
         mask[query * all.shape[0] + query] = 0;
         for (let key = 0; key < all.shape[0]; key++) {
           const at = rank.get(key);
-          const behind = key >= length ? key <= query : at !== undefined;
+          const behind = key >= length ? key <= query : at !== undefined && !trace.forgotten.get(k)?.has(key);
           const inside = own !== undefined && at !== undefined && at <= own;
           if (query < length ? inside : behind) mask[query * all.shape[0] + key] = 0;
         }
