@@ -6,17 +6,21 @@ import { LayerNorm } from './norm';
 import type { Matrix, Parameter, Parameters } from './parameters';
 import type { Segment, Tap } from './tap';
 
-/** The fields of a checkpoint's `vision_config` that the computation needs. */
-export interface ClipVisionShape {
+/** What a block of CLIP's vision tower or of its text tower needs. */
+export interface ClipBlockShape {
   readonly hidden_size: number;
   readonly intermediate_size: number;
-  readonly num_hidden_layers: number;
   readonly num_attention_heads: number;
+  readonly layer_norm_eps: number;
+  readonly hidden_act: string;
+}
+
+/** The fields of a checkpoint's `vision_config` that the computation needs. */
+export interface ClipVisionShape extends ClipBlockShape {
+  readonly num_hidden_layers: number;
   readonly num_channels: number;
   readonly image_size: number;
   readonly patch_size: number;
-  readonly layer_norm_eps: number;
-  readonly hidden_act: string;
 }
 
 /**
@@ -62,7 +66,7 @@ export interface Mixed {
 export interface MixOptions {
   readonly reads?: VisionReads;
   readonly tap?: Tap;
-  /** Added to the scores of each key, [1, 1 + N]: where one token stands for several patches. For one crop. */
+  /** Added to the scores, of each key [1, 1 + N] (where one token stands for several patches) or of each query's [1 + N, 1 + N] (a mask). For one crop. */
   readonly bias?: tf.Tensor2D;
 }
 
@@ -141,7 +145,7 @@ class ClipAttention {
   }
 }
 
-/** One pre-norm block of the encoder (transformers' `CLIPEncoderLayer`). */
+/** One pre-norm block of the encoder (transformers' `CLIPEncoderLayer`); the text tower's are the same. */
 export class ClipVisionBlock {
   private readonly norm1: LayerNorm;
   private readonly attention: ClipAttention;
@@ -151,7 +155,7 @@ export class ClipVisionBlock {
   private readonly activation: Activation;
   private readonly path: string;
 
-  constructor(parameters: Parameters, shape: ClipVisionShape) {
+  constructor(parameters: Parameters, shape: ClipBlockShape) {
     const { hidden_size: width, intermediate_size: inner } = shape;
     this.attention = new ClipAttention(parameters.at('self_attn'), width, shape.num_attention_heads);
     this.norm1 = new LayerNorm(parameters.at('layer_norm1'), width, shape.layer_norm_eps);

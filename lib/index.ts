@@ -7,7 +7,9 @@
 // Layers, each usable alone
 export { ACTIVATION_NAMES, type Activation, activation } from '../layers/activation';
 export { type AttendOptions, attend, attendSegments, attentionProbabilities, CausalMask, causalMask, type HeadShape } from '../layers/attention';
+export { ClipText, type ClipTextShape } from '../layers/clip_text';
 export {
+  type ClipBlockShape,
   ClipVision,
   ClipVisionBlock,
   type ClipVisionShape,
@@ -63,6 +65,7 @@ export { choosePrecision, type Precision, WEIGHT_DTYPES, type WeightDtype } from
 export { type BuildOptions, buildModel } from './build';
 export { type ChatMessage, type ChatPart, ChatProcessor, Detokenizer, StopStrings } from './chat';
 export type { Choice } from './choices';
+export { Clip, type EncodeText, type LoadClipOptions, loadClip } from './clip';
 export {
   type ClipVisionConfig,
   type GenerationConfig,
@@ -72,6 +75,7 @@ export {
   parseConfig,
   type VisionLanguageConfig,
 } from './config';
+export type { ClipConfig } from './config/clip';
 export { Chat, type ChatOptions, type TurnImage, type TurnOptions } from './conversation';
 export type { DrawnToken, DrawOptions } from './draw';
 export type { EncodedCrop, EncodedImage, KeptPatches } from './encoded';

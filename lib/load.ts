@@ -81,7 +81,8 @@ function storedDtype(checkpoint: Checkpoint): 'float32' | 'bfloat16' | 'float16'
   return brain >= half ? 'bfloat16' : 'float16';
 }
 
-async function openWhere(where: string): Promise<ByteDirectory> {
+/** A folder, the name of a model in the local cache, or in a browser a base URL. */
+export async function openWhere(where: string): Promise<ByteDirectory> {
   const inNode = typeof window === 'undefined' && typeof process !== 'undefined' && process.versions?.node;
   return inNode ? openDirectory(await findModel(where)) : urlDirectory(where);
 }

@@ -2,7 +2,7 @@ import { CheckpointError } from '../layers/errors';
 import type { Checkpoint } from './checkpoint';
 import type { Declaration } from './declarations';
 import { type Dtype, isFloat } from './dtype';
-import { isDroppable, mapNames } from './layouts';
+import { isDroppable, type Layout, mapNames } from './layouts';
 
 /** One tensor to read: what it is for, its name in the file, and how it is stored. */
 export interface Step {
@@ -26,8 +26,8 @@ const LISTED = 12;
  * @returns what to read, in the order of the files
  * @throws CheckpointError, see `ParameterSource.check`
  */
-export function checkDeclarations(declarations: readonly Declaration[], checkpoint: Checkpoint): Plan {
-  const { layout, stored, unknown } = mapNames(checkpoint.names);
+export function checkDeclarations(declarations: readonly Declaration[], checkpoint: Checkpoint, layouts?: readonly Layout[]): Plan {
+  const { layout, stored, unknown } = mapNames(checkpoint.names, layouts);
   const names = declarations.map(({ name }) => name);
   const declared = new Set(names);
   const problems = {

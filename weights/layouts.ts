@@ -91,6 +91,21 @@ export const LAYOUTS: readonly Layout[] = [
   },
 ];
 
+/** The text half of CLIP and what its image half has behind the blocks (`lib/clip`). Not among `LAYOUTS`: it is no model that is converted or asked. */
+export const CLIP_LAYOUT: Layout = {
+  name: 'clip',
+  writtenBy: 'transformers (CLIPModel)',
+  rules: [
+    ['logit_scale', null],
+    ['text_model.embeddings.position_ids', null],
+    ['text_model.*', 'text_model.*'],
+    ['text_projection.*', 'text_projection.*'],
+    ['visual_projection.*', 'visual_projection.*'],
+    ['vision_model.post_layernorm.*', 'vision_model.post_layernorm.*'],
+    ['vision_model.*', null], // LLaVA runs this half by its own copy
+  ],
+};
+
 /**
  * Tensors, under their declared names, that may lie unread in a checkpoint. Each is dropped only if no layer declared anything that its `*` stands for:
  * then the whole part is unused, and not one tensor of it forgotten.
@@ -116,9 +131,9 @@ export interface NameMap {
  * Finds the layout that explains the most names.
  * @throws CheckpointError `TWO_NAMES` when two tensors of the file would be one of the model's
  */
-export function mapNames(names: readonly string[]): NameMap {
+export function mapNames(names: readonly string[], layouts: readonly Layout[] = LAYOUTS): NameMap {
   let best: NameMap | undefined;
-  for (const layout of LAYOUTS) {
+  for (const layout of layouts) {
     const map = mapNamesBy(layout, names);
     if (!best || map.unknown.length < best.unknown.length) best = map;
     if (best.unknown.length === 0) break;

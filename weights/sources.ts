@@ -5,6 +5,7 @@ import type { Checkpoint } from './checkpoint';
 import { type Declaration, Declarations } from './declarations';
 import { bytesOf, type Dtype } from './dtype';
 import { findNotFinite, notFinite } from './finite';
+import type { Layout } from './layouts';
 import { Pacer, type Pause } from './pacer';
 import { fanIn, SeededNormals } from './seeded';
 
@@ -69,12 +70,13 @@ export interface ParameterSource {
 
 /**
  * Parameters from a checkpoint, which stays open and belongs to the caller (it can be closed after `fill`).
+ * `layouts`: how its tensors may be named; default: as releases of LLaVA and Llama do.
  *
  * `const source = checkpointSource(await readCheckpoint(dir), factory); const model = new Llava(config, source.root); await source.fill();`
  */
-export function checkpointSource(checkpoint: Checkpoint, factory: TensorFactory): ParameterSource {
+export function checkpointSource(checkpoint: Checkpoint, factory: TensorFactory, layouts?: readonly Layout[]): ParameterSource {
   const declarations = new Declarations();
-  const plan = (): Plan => checkDeclarations(declarations.all, checkpoint);
+  const plan = (): Plan => checkDeclarations(declarations.all, checkpoint, layouts);
   return {
     root: declarations.root,
     check(): void {

@@ -1,11 +1,12 @@
-import { Tokenizer } from '@huggingface/tokenizers';
+import type { Tokenizer } from '@huggingface/tokenizers';
 import { ConfigError, PromptError } from '../../layers/errors';
-import { type ByteDirectory, readJson, readJsonIfPresent } from '../../weights/byte_directory';
+import type { ByteDirectory } from '../../weights/byte_directory';
 import type { ModelConfig } from '../config';
 import { Detokenizer } from './detokenizer';
 import type { ChatMessage } from './messages';
 import { type ChatTemplate, loadChatTemplate } from './template';
 import { TokenBytes } from './token_bytes';
+import { loadTokenizer } from './tokenizer';
 
 /** Characters that a token is taken to stand for where a vocabulary has short ones only: a word that it does not know is one token too. */
 const SHORTEST_LONGEST = 32;
@@ -161,23 +162,9 @@ export class ChatProcessor {
  * @throws ConfigError `TOKENIZER`, `IMAGE_TOKEN_UNKNOWN`, `CHAT_TEMPLATE`
  */
 export async function loadChatProcessor(directory: ByteDirectory, config: ModelConfig, signal?: AbortSignal): Promise<ChatProcessor | undefined> {
-  if (!(await directory.has('tokenizer.json', signal))) return undefined;
-  const json = await readJson(directory, 'tokenizer.json', signal);
-  const settings = ((await readJsonIfPresent(directory, 'tokenizer_config.json', signal)) ?? {}) as Record<string, unknown>;
-  let tokenizer: Tokenizer;
-  try {
-    // transformers' rules: spaces before punctuation are cleaned up only where the file says so, and never for byte-pair merges.
-    const cleanUp = settings.clean_up_tokenization_spaces === true && (json as { model?: { type?: unknown } }).model?.type !== 'BPE';
-    tokenizer = new Tokenizer(json as object, { ...settings, clean_up_tokenization_spaces: cleanUp });
-    const { ids } = tokenizer.encode('a b'); // some damage shows only at work
-    if (ids.length > 0) tokenizer.decode(ids);
-  } catch (cause) {
-    throw new ConfigError(
-      'TOKENIZER',
-      `${directory.name}/tokenizer.json can't be used: ${String(cause)}. Get the file again, or save it with a current transformers.`,
-      { cause },
-    );
-  }
+  const loaded = await loadTokenizer(directory, signal);
+  if (!loaded) return undefined;
+  const { tokenizer, settings } = loaded;
   const bos = tokenText(settings.bos_token);
   const imageToken = config.model_type === 'llava' ? imageTokenOf(tokenizer, config.image_token_index, directory.name) : undefined;
   const tokens = { bos_token: bos, eos_token: tokenText(settings.eos_token), image_token: imageToken?.text ?? '<image>' };
