@@ -11,6 +11,8 @@ export interface KeyValueCache {
   readonly positions: Int32Array;
   /** keys, values [n, keyValueHeads * headDim], already rotated; cloned or copied, the caller keeps its own. */
   append(keys: tf.Tensor2D, values: tf.Tensor2D, positions: Int32Array): void;
+  /** The keys of all that is held, [n, keyValueHeads * headDim]; the caller disposes them. */
+  keys(): tf.Tensor2D;
   /** queries [Q, heads * headDim] over all that is held -> [Q, heads * headDim] */
   attend(queries: tf.Tensor2D, options?: AttendOptions): tf.Tensor2D;
   /** Forgets all but the first `length` tokens. */
@@ -51,9 +53,13 @@ abstract class GrowingCache implements KeyValueCache {
     this.tokenPositions = all;
   }
 
+  keys(): tf.Tensor2D {
+    this.notEmpty();
+    return this.heldKeys();
+  }
+
   attend(queries: tf.Tensor2D, options?: AttendOptions): tf.Tensor2D {
-    this.alive();
-    if (this.length === 0) throw new StateError('EMPTY_CACHE', 'This key-value cache holds nothing to attend to; append keys and values first.');
+    this.notEmpty();
     return this.attendTo(queries, options);
   }
 
@@ -86,6 +92,7 @@ abstract class GrowingCache implements KeyValueCache {
   }
 
   protected abstract add(keys: tf.Tensor2D, values: tf.Tensor2D): void;
+  protected abstract heldKeys(): tf.Tensor2D;
   protected abstract attendTo(queries: tf.Tensor2D, options?: AttendOptions): tf.Tensor2D;
   /** Keeps the first `length` tokens, of which there are more. */
   protected abstract cut(length: number): void;
@@ -95,6 +102,11 @@ abstract class GrowingCache implements KeyValueCache {
   protected abstract copy(): GrowingCache;
   /** Frees the tensors. */
   protected abstract free(): void;
+
+  private notEmpty(): void {
+    this.alive();
+    if (this.length === 0) throw new StateError('EMPTY_CACHE', 'This key-value cache holds nothing to attend to; append keys and values first.');
+  }
 
   protected alive(): void {
     if (this.disposed) throw new StateError('DISPOSED', 'This key-value cache was disposed; start a new sequence.');
@@ -111,6 +123,10 @@ export class ConcatKeyValueCache extends GrowingCache {
         ? { keys: tf.concat([this.held.keys, keys], 0), values: tf.concat([this.held.values, values], 0) }
         : { keys: keys.clone(), values: values.clone() },
     );
+  }
+
+  protected heldKeys(): tf.Tensor2D {
+    return (this.held as NonNullable<typeof this.held>).keys.clone();
   }
 
   protected attendTo(queries: tf.Tensor2D, options?: AttendOptions): tf.Tensor2D {
@@ -167,6 +183,15 @@ export class HeadwiseKeyValueCache extends GrowingCache {
       }),
     );
     disposeHeads(more);
+  }
+
+  protected heldKeys(): tf.Tensor2D {
+    return tf.tidy(() =>
+      tf.concat(
+        this.heads.map(({ keys }) => tf.transpose(keys)),
+        1,
+      ),
+    );
   }
 
   protected attendTo(queries: tf.Tensor2D, options?: AttendOptions): tf.Tensor2D {
@@ -232,6 +257,12 @@ export class InPlaceKeyValueCache extends GrowingCache {
 
   protected add(keys: tf.Tensor2D, values: tf.Tensor2D): void {
     this.operations.writeCache(this.withRoom(keys.shape[0]), keys, values, this.length);
+  }
+
+  protected heldKeys(): tf.Tensor2D {
+    const { keys, values } = this.operations.readCache((this.held as NonNullable<typeof this.held>).tensors, this.shape, this.length);
+    values.dispose();
+    return keys;
   }
 
   protected attendTo(queries: tf.Tensor2D, options: AttendOptions = {}): tf.Tensor2D {

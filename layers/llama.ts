@@ -78,12 +78,15 @@ class LlamaAttention {
     return { queries, keys, values };
   }
 
-  queries(x: tf.Tensor2D, rotary: RotaryTable): tf.Tensor2D {
-    return this.rotary.apply(this.q.apply(x), rotary);
+  /** Without a table, the position embedding is left out. */
+  queries(x: tf.Tensor2D, rotary?: RotaryTable): tf.Tensor2D {
+    const queries = this.q.apply(x);
+    return rotary ? this.rotary.apply(queries, rotary) : queries;
   }
 
-  keys(x: tf.Tensor2D, rotary: RotaryTable): tf.Tensor2D {
-    return this.rotary.apply(this.k.apply(x), rotary);
+  keys(x: tf.Tensor2D, rotary?: RotaryTable): tf.Tensor2D {
+    const keys = this.k.apply(x);
+    return rotary ? this.rotary.apply(keys, rotary) : keys;
   }
 
   keysAndValues(x: tf.Tensor2D, rotary: RotaryTable): Pick<ProjectedRows, 'keys' | 'values'> {
@@ -108,21 +111,8 @@ class LlamaAttention {
     return this.o.apply(mixed);
   }
 
-  probabilities(
-    asking: tf.Tensor2D,
-    all: tf.Tensor2D,
-    askingTable: RotaryTable | undefined,
-    table: RotaryTable | undefined,
-    mask: tf.Tensor2D,
-  ): tf.Tensor3D {
-    const queries = this.q.apply(asking);
-    const keys = this.k.apply(all);
-    return attentionProbabilities(
-      askingTable ? this.rotary.apply(queries, askingTable) : queries,
-      table ? this.rotary.apply(keys, table) : keys,
-      this.heads,
-      mask,
-    );
+  probabilities(asking: tf.Tensor2D, keys: tf.Tensor2D, mask: tf.Tensor2D, table?: RotaryTable): tf.Tensor3D {
+    return attentionProbabilities(this.queries(asking, table), keys, this.heads, mask);
   }
 }
 
@@ -196,8 +186,8 @@ export class LlamaBlock {
     return this.attention.keysAndValues(this.inputNorm.apply(rows), rotary);
   }
 
-  /** Of those, the keys alone. */
-  keys(rows: tf.Tensor2D, rotary: RotaryTable): tf.Tensor2D {
+  /** Of those, the keys alone; without a table, not turned by their positions. */
+  keys(rows: tf.Tensor2D, rotary?: RotaryTable): tf.Tensor2D {
     return this.attention.keys(this.inputNorm.apply(rows), rotary);
   }
 
@@ -247,12 +237,12 @@ export class LlamaBlock {
   }
 
   /**
-   * Attention of a few rows of the states entering this block over all of them, causal, without the whole map.
+   * Attention of a few rows of the states entering this block over its keys, without the whole map.
    *
-   * asking [Q, D] are rows of all [S, D]; the mask is [Q, S]; without tables the position embedding is left out -> [heads, Q, S]
+   * asking [Q, D], keys [S, keyValueHeads * headDim], the mask is [Q, S]; without a table the queries' position embedding is left out -> [heads, Q, S]
    */
-  attentionRows(asking: tf.Tensor2D, all: tf.Tensor2D, mask: tf.Tensor2D, tables?: { asking: RotaryTable; all: RotaryTable }): tf.Tensor3D {
-    return tf.tidy(() => this.attention.probabilities(this.inputNorm.apply(asking), this.inputNorm.apply(all), tables?.asking, tables?.all, mask));
+  attentionRows(asking: tf.Tensor2D, keys: tf.Tensor2D, mask: tf.Tensor2D, table?: RotaryTable): tf.Tensor3D {
+    return tf.tidy(() => this.attention.probabilities(this.inputNorm.apply(asking), keys, mask, table));
   }
 }
 

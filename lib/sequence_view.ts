@@ -1,5 +1,6 @@
 import * as tf from '@tensorflow/tfjs';
 import { StateError } from '../layers/errors';
+import type { KeyValueCache } from '../layers/kv_cache';
 import type { Llama, LlamaBlock } from '../layers/llama';
 import type { Segment } from '../layers/tap';
 import { type BlockInput, type Live, positionsIn, type ReductionPoint } from './live';
@@ -67,7 +68,7 @@ export class SequenceView implements DecoderView {
     return tf.tidy(() => this.llama.normed(this.states));
   }
 
-  attentionRows(block: number, rows: Int32Array, options: { rotary?: boolean } = {}): tf.Tensor3D {
+  attentionRows(block: number, rows: Int32Array, { rotary = true }: { rotary?: boolean } = {}): tf.Tensor3D {
     const { states, positions } = this.inputOf(block);
     return tf.tidy(() => {
       const total = positions.length;
@@ -76,16 +77,13 @@ export class SequenceView implements DecoderView {
         [rows.length, total],
       );
       const asking = tf.gather(states, tf.tensor1d(rows, 'int32'));
-      const { rotary } = this.llama;
-      const tables =
-        options.rotary === false ? undefined : { asking: rotary.table(rows.map((row) => positions[row] as number)), all: rotary.table(positions) };
-      return this.blockAt(block).attentionRows(asking, states, hidden, tables);
+      const table = rotary ? this.llama.rotary.table(rows.map((row) => positions[row] as number)) : undefined;
+      return this.blockAt(block).attentionRows(asking, this.keysOf(block, rotary), hidden, table);
     });
   }
 
   keys(block: number): tf.Tensor2D {
-    const { states, positions } = this.inputOf(block);
-    return tf.tidy(() => this.blockAt(block).keys(states, this.llama.rotary.table(positions)));
+    return tf.tidy(() => this.keysOf(block, true));
   }
 
   get pause(): Pause {
@@ -100,6 +98,15 @@ export class SequenceView implements DecoderView {
 
   private rowsOf(packed: tf.Tensor2D): tf.Tensor2D {
     return tf.slice(packed, [this.segment.start, 0], [this.segment.length, -1]);
+  }
+
+  /** Of a block that ran, those in its cache. Inside a tidy. */
+  private keysOf(block: number, rotary: boolean): tf.Tensor2D {
+    const { states, positions } = this.inputOf(block);
+    const ran = block < this.block || this.point.hook !== 'beforeBlock';
+    if (!ran || !rotary) return this.blockAt(block).keys(states, rotary ? this.llama.rotary.table(positions) : undefined);
+    const held = (this.live.input.sequence.caches[block] as KeyValueCache).keys();
+    return tf.slice(held, [held.shape[0] - positions.length, 0], [-1, -1]);
   }
 
   private blockAt(block: number): LlamaBlock {

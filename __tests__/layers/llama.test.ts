@@ -170,10 +170,11 @@ describe.each(BACKENDS)('Llama on %s', (backend) => {
           const all =
             k === 0 ? embeddings.clone() : (reference.tensor(`${prefix}decoder.hidden_states.${k}`, [length, shape.hidden_size]) as tf.Tensor2D);
           const rows = tf.tidy(() => {
-            const tables = { asking: llama.rotary.table(asked), all: llama.rotary.table(Int32Array.from({ length }, (_, i) => i)) };
+            const block = llama.blocks[k] as Llama['blocks'][number];
+            const keys = block.keys(all, llama.rotary.table(Int32Array.from({ length }, (_, i) => i)));
             const mask = tf.gather(causalMask(length, length), tf.tensor1d(asked, 'int32'));
             const asking = tf.gather(all, tf.tensor1d(asked, 'int32'));
-            return (llama.blocks[k] as Llama['blocks'][number]).attentionRows(asking, all, mask as tf.Tensor2D, tables);
+            return block.attentionRows(asking, keys, mask as tf.Tensor2D, llama.rotary.table(asked));
           });
           const map = recorded(`decoder.attentions.${k}`);
           const expected = tf.tidy(() => tf.gather(tf.tensor(map.values, map.shape.slice(-3)), tf.tensor1d(asked, 'int32'), 1));

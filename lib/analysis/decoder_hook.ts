@@ -48,7 +48,7 @@ export async function lastRowAttention(llama: Llama, view: DecoderView, position
       positions.map((ids) => {
         const all = llama.rotary.table(ids);
         const asking = llama.rotary.table(ids.slice(sequenceLength - 1));
-        const probabilities = block.attentionRows(last, view.states, everything, { asking, all }); // [heads, 1, S]
+        const probabilities = block.attentionRows(last, block.keys(view.states, all), everything, asking); // [heads, 1, S]
         disposeTable(all);
         disposeTable(asking);
         return tf.gather(tf.reshape(tf.mean(probabilities, 0), [sequenceLength]), patches);
