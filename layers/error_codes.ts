@@ -621,6 +621,20 @@ export const STATE_CODES = {
 
 /** Of an evaluation: what it is asked from, and what it wrote. */
 export const DATA_CODES = {
+  DATA_EMPTY: { cause: 'A data set has no question.', remedy: 'Check its mapping and its files.' },
+  DATA_FILE: {
+    cause: 'A file of a data set is not there or can not be read.',
+    remedy: 'Check the path: paths in a mapping are from its own folder.',
+  },
+  DATA_IMAGE: { cause: 'Images that a data set asks about are not there.', remedy: 'Check where the mapping says that images lie.' },
+  DATA_MAPPING: {
+    cause: 'The mapping of a data set names an unknown format, or has a field that is missing, wrong or unknown.',
+    remedy: 'Write what docs/eval.md shows for that format.',
+  },
+  DATA_ROW: {
+    cause: 'A row of a data set is not as its format has it.',
+    remedy: 'Correct the place that the message names, or take the released files.',
+  },
   RESULTS_APART: {
     cause: 'Results of different models or data sets can not be counted together.',
     remedy: 'Merge files of one model and one data set.',

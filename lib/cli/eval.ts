@@ -4,6 +4,7 @@ import { BUDGETS, type Conditions, conditionsOf } from '../eval/conditions';
 import { imagesFor } from '../eval/data_set';
 import { evaluate } from '../eval/evaluate';
 import { evaluatedModel } from '../eval/evaluated_model';
+import { openDataSet } from '../eval/file_data_node';
 import { type ComparedMethod, parseMethods } from '../eval/method_list';
 import { mergeResults, type Results, type ResultsHeader } from '../eval/results';
 import { machineName, ResultsFile, readResults, weightsDigest } from '../eval/results_node';
@@ -16,9 +17,10 @@ import { addModelOptions, type ModelOptions, number, whole } from './options';
 import { progressBar } from './progress';
 
 export interface EvalFlags extends ModelOptions, OutputFlags {
+  readonly data: string;
   readonly methods: readonly ComparedMethod[];
   readonly budgets: readonly number[];
-  readonly questions: number;
+  readonly questions?: number;
   readonly seeds: readonly number[];
   readonly blind: boolean;
   readonly timed: number;
@@ -43,9 +45,10 @@ export function addEval(program: Command, { signal }: CommandContext): void {
     .command('eval')
     .description('compare pruning methods: accuracy, entering tokens and time of each at each budget, on scenes or on a data set of yours');
   addModelOptions(command)
+    .option('--data <what>', 'scenes, or a data set: its mapping, or the directory that holds vispruner-data.json (docs/eval.md)', 'scenes')
     .option('--methods <list>', 'methods between commas, with options as name:option=value', parseMethods, parseMethods(USUAL_METHODS))
     .option('--budgets <list>', 'shares of the visual tokens that enter a decoder block on average, below 1', budgets, BUDGETS)
-    .option('--questions <n>', "questions to ask, and the rest of the last image's", whole, SCENE_QUESTIONS)
+    .option('--questions <n>', `questions to ask, and the rest of the last image's (default: all; of the scenes ${SCENE_QUESTIONS})`, whole)
     .option('--seeds <list>', 'of methods that draw: each is asked once for each', seeds, [1, 2, 3])
     .option('--no-blind', 'do not ask without the image')
     .option('--timed <n>', 'of how many images a question is asked alone too, for its time', count, 20)
@@ -62,8 +65,9 @@ export function addEval(program: Command, { signal }: CommandContext): void {
 }
 
 async function run(flags: EvalFlags, signal: AbortSignal): Promise<Results> {
-  const data = scenesData();
-  const wanted = imagesFor(data, flags.questions);
+  const scenes = flags.data === 'scenes';
+  const data = scenes ? scenesData() : await openDataSet(flags.data, signal);
+  const wanted = imagesFor(data, flags.questions ?? (scenes ? SCENE_QUESTIONS : Number.POSITIVE_INFINITY));
   const weights = await weightsDigest(await findModel(flags.model), signal);
   return withModel(flags, signal, async (model) => {
     const { asked, unreachable } = conditionsFor(model, flags);

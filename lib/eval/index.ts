@@ -2,6 +2,7 @@ export { BUDGETS, type Condition, type ConditionOptions, type Conditions, condit
 export { type DataSet, type EvalQuestion, imagesFor, type MetricName, type Reference } from './data_set';
 export { type EvaluateOptions, evaluate } from './evaluate';
 export { type EvaluatedModel, evaluatedModel } from './evaluated_model';
+export { openDataSet } from './file_data_node';
 export { bootstrap, clusteredMean, type Estimate, type Proportion, type Tally, wilson } from './interval';
 export { type ComparedMethod, parseMethods } from './method_list';
 export type { Counts, Detail, Metric, ScoredAnswer } from './metric';

@@ -77,17 +77,18 @@ function listOf(reference: Reference): readonly string[] {
 }
 
 /**
- * VQA's soft accuracy (Goyal et al. 2017, the released Python evaluation): answers are normalised only where the people differ; with one answer by all of
- * them, the model's is compared as it is.
+ * VQA's soft accuracy (Goyal et al. 2017, the released Python evaluation): where the people differ, their answers are normalised. The model's answer is
+ * normalised before, as LLaVA does it with what it submits; else "Yes" would be wrong where all people say "yes".
  */
 export const vqaMetric: Metric = {
   title: 'VQA accuracy',
   unit: 'share',
   kind: 'mean',
   score(said, { reference }: EvalQuestion) {
+    const answer = normalizeTextVqaAnswer(said);
     const answers = listOf(reference).map(oneLine);
-    if (new Set(answers).size === 1) return agreement(oneLine(said), answers);
-    return agreement(normalizeVqaAnswer(said), answers.map(normalizeVqaAnswer));
+    if (new Set(answers).size === 1) return agreement(answer, answers);
+    return agreement(normalizeVqaAnswer(answer), answers.map(normalizeVqaAnswer));
   },
   counts: meanCounts,
   value: meanValue,
