@@ -46,7 +46,12 @@ export function addEval(program: Command, { signal }: CommandContext): void {
     .description('compare pruning methods: accuracy, entering tokens and time of each at each budget, on scenes or on a data set of yours');
   addModelOptions(command)
     .option('--data <what>', 'scenes, or a data set: its mapping, or the directory that holds vispruner-data.json (docs/eval.md)', 'scenes')
-    .option('--methods <list>', 'methods between commas, with options as name:option=value', parseMethods, parseMethods(USUAL_METHODS))
+    .option(
+      '--methods <list>',
+      'methods between commas, with options as name:option=value; all: every one that needs no training',
+      parseMethods,
+      parseMethods(USUAL_METHODS),
+    )
     .option('--budgets <list>', 'shares of the visual tokens that enter a decoder block on average, below 1', budgets, BUDGETS)
     .option('--questions <n>', `questions to ask, and the rest of the last image's (default: all; of the scenes ${SCENE_QUESTIONS})`, whole)
     .option('--seeds <list>', 'of methods that draw: each is asked once for each', seeds, [1, 2, 3])
@@ -56,6 +61,7 @@ export function addEval(program: Command, { signal }: CommandContext): void {
     .option('--fresh', 'write the results file anew')
     .option('--shard <i/n>', 'ask about every n-th image only, from the i-th: for n processes with a results file each', shard)
     .option('--merge <files...>', 'ask nothing: show the results of these files together')
+    .option('--report <dir>', 'write a page with plots and tables to this folder, and the plots as SVG')
     .option('--json [file.json]', 'write all figures as JSON: to the file, or to stdout in place of the tables')
     .action(async (flags: EvalFlags) => {
       const results = flags.merge ? mergeResults(await Promise.all(flags.merge.map(readResults))) : await run(flags, signal);

@@ -8,6 +8,7 @@ export { type ComparedMethod, parseMethods } from './method_list';
 export type { Counts, Detail, Metric, ScoredAnswer } from './metric';
 export { METRICS } from './metrics';
 export type { AnsweredQuestion, ImageRecord, QuestionTime } from './records';
+export { reportFiles } from './report_node';
 export { mergeResults, type RecordedCondition, type Results, type ResultsHeader } from './results';
 export { readResults, weightsDigest } from './results_node';
 export { sceneQuestions, scenesData } from './scenes_data';

@@ -14,12 +14,18 @@ export interface ComparedMethod {
 /** What a comparison sets itself. */
 const SET_BY_COMPARISON = ['tokens', 'keepRatio', 'averageTokens', 'seed'];
 
+/** Methods that take a budget, and no file that has to be made first. */
+const EVERY: readonly string[] = Object.entries<Method<PruneOptions>>(METHODS as unknown as Record<string, Method<PruneOptions>>)
+  .filter(([, { forAverage, about }]) => forAverage !== undefined && about.training === undefined)
+  .map(([name]) => name);
+
 /**
  * Reads methods as a command line has them: `vispruner,vispruner:importantRatio=0.7,random`. Values are JSON or, where they are not, text.
+ * `all` stands for every method that takes a budget and needs no training.
  * @throws PruneError `METHOD_LIST`, `METHOD_UNKNOWN`, `METHOD_OPTION_UNKNOWN`
  */
 export function parseMethods(text: string): ComparedMethod[] {
-  const methods = splitOutside(text, ',').map(parseMethod);
+  const methods = splitOutside(text, ',').flatMap((label) => (label === 'all' ? EVERY.map(parseMethod) : [parseMethod(label)]));
   for (const [i, { label }] of methods.entries()) {
     if (methods.findIndex((other) => other.label === label) < i) throw new PruneError('METHOD_LIST', `"${label}" is named twice. Name it once.`);
   }

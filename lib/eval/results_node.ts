@@ -32,10 +32,11 @@ export class ResultsFile {
     const found = parseLine<ResultsHeader>(file, lines[0] as string, 1);
     const other = differing(found, header);
     if (other !== undefined) {
-      const [is, wanted] = [found[other], header[other]].map((value) => shortened(JSON.stringify(value) ?? 'absent'));
+      const [is, wanted] =
+        other === 'conditions' ? differentKeys(found, header) : [found[other], header[other]].map((value) => JSON.stringify(value) ?? 'absent');
       throw new DataError(
         'RESULTS_OTHER',
-        `${file} holds results with other ${other}: ${is} there, ${wanted} now. Give another --results FILE, or --fresh to write it anew.`,
+        `${file} holds results with other ${other}: ${shortened(is ?? '')} there, ${shortened(wanted ?? '')} now. Give another --results FILE, or --fresh to write it anew.`,
       );
     }
     await writeFile(file, `${lines.join('\n')}\n`);
@@ -85,6 +86,14 @@ function parseLine<T>(file: string, line: string, number: number): T {
 function differing(a: ResultsHeader, b: ResultsHeader): keyof ResultsHeader | undefined {
   const keys = [...new Set([...Object.keys(a), ...Object.keys(b)])] as (keyof ResultsHeader)[];
   return keys.find((key) => key !== 'machine' && JSON.stringify(a[key]) !== JSON.stringify(b[key]));
+}
+
+/** What either has alone; where that is nothing, the same names stand for other options. */
+function differentKeys(a: ResultsHeader, b: ResultsHeader): [string, string] {
+  const [mine, theirs] = [a, b].map(({ conditions }) => conditions.map(({ key }) => key)) as [string[], string[]];
+  const only = (keys: readonly string[], others: readonly string[]): string =>
+    keys.filter((key) => !others.includes(key)).join(', ') || 'nothing more';
+  return [only(mine, theirs), only(theirs, mine)];
 }
 
 function shortened(text: string): string {
