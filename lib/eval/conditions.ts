@@ -1,5 +1,5 @@
 import type { PruneOptions } from '../prune/registry';
-import { averageOf, type Budgeted, budgeted, hasBudget } from './method_budget';
+import { averageOf, type Budgeted, budgeted, hasBudget, type Instead } from './method_budget';
 import { type ComparedMethod, methodNamed } from './method_list';
 
 /** Shares of the visual tokens at which methods are compared. */
@@ -21,11 +21,9 @@ export interface Condition {
 }
 
 /** A cell that stays empty. */
-export interface Unreachable {
+export interface Unreachable extends Instead {
   readonly row: string;
   readonly budget: number;
-  /** The least average number of visual tokens that the method can reach. */
-  readonly least: number;
 }
 
 export interface ConditionOptions {
@@ -75,14 +73,14 @@ export function conditionsOf(options: ConditionOptions): Conditions {
     for (const budget of budgets) {
       const average = Math.max(1, Math.round(facts.patches * budget));
       const found = budgeted(method, average, facts);
-      if ('least' in found) unreachable.push({ row, budget, least: found.least });
+      if ('instead' in found) unreachable.push({ row, budget, ...found.instead });
       else add(`${row} ${average}`, found, budget);
     }
   }
   return { asked, unreachable };
 }
 
-type Met = Exclude<Budgeted, { readonly least: number }>;
+type Met = Exclude<Budgeted, { readonly instead: Instead }>;
 
 function draws({ name }: ComparedMethod): boolean {
   return methodNamed(name).options.includes('seed');

@@ -2,8 +2,14 @@ import type { BudgetFacts } from '../prune/method';
 import { createPruner, type PruneOptions } from '../prune/registry';
 import { type ComparedMethod, methodNamed } from './method_list';
 
-/** Options that meet a budget and what enters a block with them, on average, where that can be told beforehand; or the least that can be had. */
-export type Budgeted = { readonly prune: PruneOptions; readonly averageTokens?: number } | { readonly least: number };
+/** Options that meet a budget and what enters a block with them, on average, where that can be told beforehand; or what can be had instead. */
+export type Budgeted = { readonly prune: PruneOptions; readonly averageTokens?: number } | { readonly instead: Instead };
+
+/** Averages that a method can reach; absent where it can reach none. */
+export interface Instead {
+  readonly least?: number;
+  readonly nearest?: number;
+}
 
 /** Whether a method takes a budget at all. */
 export function hasBudget({ name }: ComparedMethod): boolean {
@@ -22,13 +28,14 @@ export function budgeted(method: ComparedMethod, average: number, facts: BudgetF
     const averageTokens = averageOf(prune, facts);
     if (averageTokens === undefined || isNear(averageTokens, average)) return { prune, averageTokens };
   }
-  const others = Array.from({ length: facts.patches }, (_, i) => optionsAt(method, i + 1, facts)).flatMap((one) => {
-    const averageTokens = one && averageOf(one, facts);
-    return averageTokens === undefined ? [] : [{ prune: one as PruneOptions, averageTokens }];
+  const others = Array.from({ length: facts.patches }, (_, i) => i + 1).flatMap((wanted) => {
+    const one = optionsAt(method, wanted, facts);
+    return one ? [{ prune: one, averageTokens: averageOf(one, facts) ?? wanted }] : [];
   });
   const [nearest] = others.sort((a, b) => Math.abs(a.averageTokens - average) - Math.abs(b.averageTokens - average));
   if (nearest && isNear(nearest.averageTokens, average)) return nearest;
-  return { least: Math.min(...others.map(({ averageTokens }) => averageTokens)) };
+  const least = others.reduce<number | undefined>((low, { averageTokens: one }) => (low === undefined || one < low ? one : low), undefined);
+  return { instead: { least, nearest: nearest?.averageTokens } };
 }
 
 /** Nearer than whole tokens in every block could always be. */

@@ -1,3 +1,4 @@
+import type { Unreachable } from './conditions';
 import { type Estimate, wilson } from './interval';
 import type { Metric } from './metric';
 import type { Cell, Summary } from './summary';
@@ -68,8 +69,7 @@ function budgetTable(summary: Summary): TextTable {
       const off = Math.abs(found.entering - tokens(budget)) > Math.max(1, TOLERANCE * tokens(budget));
       return `${shown(found.figure, unit)}${off ? ` at ${found.entering.toFixed(0)}` : ''}`;
     }
-    const least = header.unreachable.find((one) => one.row === row && one.budget === budget)?.least;
-    return least === undefined ? '-' : `- (least ${+least.toFixed(1)})`;
+    return insteadOf(header.unreachable.find((one) => one.row === row && one.budget === budget));
   };
   return {
     title: `${summary.title}, ${unit === 'share' ? '%' : 'points'} (95% interval: ${summary.interval})`,
@@ -85,6 +85,12 @@ function budgetTable(summary: Summary): TextTable {
 }
 
 const COLUMNS: Readonly<Record<string, string>> = { all: 'all tokens', blind: 'blind (no image)' };
+
+/** A cell that stays empty, with what could be had. */
+function insteadOf(cell: Unreachable | undefined): string {
+  if (cell?.nearest === undefined) return '-';
+  return `- (${cell.nearest === cell.least ? 'least' : 'nearest'} ${+cell.nearest.toFixed(1)})`;
+}
 
 /** By group, with all tokens and without the image. */
 function groupTable({ cells, groups, commonest, unit, questions }: Summary): TextTable | undefined {

@@ -32,14 +32,19 @@ describe('the conditions of a comparison', () => {
         for (const { row, budget, averageTokens } of found.asked) {
           if (row === name && averageTokens !== undefined) expect(Math.abs(averageTokens - 576 * budget!)).toBeLessThanOrEqual(1);
         }
-        for (const { least, budget } of found.unreachable) expect(least).toBeGreaterThan(576 * budget);
+        for (const { least, nearest, budget } of found.unreachable) {
+          expect(least!).toBeLessThanOrEqual(nearest!);
+          expect(Math.abs(nearest! - 576 * budget)).toBeGreaterThan(1);
+        }
       }
     },
   );
 
   it('leave a budget out that full first blocks alone exceed, and tell the least that can be had', () => {
     expect(asked.filter(({ row }) => row === 'fastv').map(({ budget }) => budget)).toEqual([0.5]);
-    expect(unreachable.map(({ row, budget, least }) => [row, budget, least])).toEqual([0.22, 0.11, 0.056].map((budget) => ['fastv', budget, 64.75]));
+    expect(unreachable.map(({ row, budget, least, nearest }) => [row, budget, least, nearest])).toEqual(
+      [0.22, 0.11, 0.056].map((budget) => ['fastv', budget, 64.75, 64.75]),
+    );
   });
 
   it('draw another random subset for every image and every seed', () => {

@@ -17,7 +17,7 @@ const HEADER: ResultsHeader = {
     { key: 'r 128 seed 2', row: 'r', budget: 0.5, seed: 2, averageTokens: 128 },
     { key: 'free', row: 'free' },
   ],
-  unreachable: [{ row: 'r', budget: 0.11, least: 64.75 }],
+  unreachable: [{ row: 'r', budget: 0.11, least: 64.75, nearest: 64.75 }],
   timed: 1,
 };
 
