@@ -645,6 +645,10 @@ export const DATA_CODES = {
     cause: 'A results file was begun with another model, data set or other options.',
     remedy: 'Give another --results, or write the file anew (--fresh).',
   },
+  SAMPLES_DAMAGED: {
+    cause: 'A file of samples is empty, or a line of it is not an image and a question.',
+    remedy: 'Write one sample a line: {"image": "a.jpg", "question": "..."}.',
+  },
 } as const;
 
 export const OUTPUT_CODES = {
@@ -675,6 +679,11 @@ export const USE_CODES = {
     use: true,
   },
   OVERLAY_NAME: { cause: 'The picture is written as PNG, but its name says otherwise.', remedy: 'Give a name that ends in .png.', use: true },
+  PRUNE_OPTIONS_TWICE: {
+    cause: 'Pruning is given in a file and by options of the command line too.',
+    remedy: 'Leave one of the two out.',
+    use: true,
+  },
   QUESTION_MISSING: { cause: 'The command line has images and no question.', remedy: 'Write the question as the last word, in quotes.', use: true },
 } as const;
 

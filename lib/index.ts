@@ -139,6 +139,7 @@ export {
 export type { ContinuationScore } from './score';
 export type { TextLogprobs, TextToken } from './text_logprobs';
 export { TokenModel } from './token_model';
+
 export {
   EncodedImages,
   type ForwardResult,
@@ -149,3 +150,5 @@ export {
   type ScoreResult,
   type TokenRequest,
 } from './token_request';
+// Parameters of methods, searched
+export * from './tune';

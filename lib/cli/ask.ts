@@ -52,7 +52,7 @@ export function addAsk(program: Command, { signal }: CommandContext): void {
     .action(async (words: string[], flags: AskFlags) => {
       const { temperature, topP, topK, maxNewTokens, stop, choice, overlay, json } = flags;
       const seed = choice && flags.prune === 'random' ? undefined : flags.seed; // of what is drawn: patches here, not words
-      const pruner = createPruner(pruneOptions(flags));
+      const pruner = createPruner(await pruneOptions(flags));
       new Sampler({ temperature, topP, topK, seed });
       const schema = flags.schema === undefined ? undefined : await readSchema(flags.schema, signal);
       const options = { prune: pruner, temperature, topP, topK, seed, maxNewTokens, stop, choices: choice, schema };

@@ -13,6 +13,7 @@ import { version } from './package_files';
 import { addPull } from './pull';
 import { addSelect } from './select';
 import { addServe } from './serve';
+import { addTune } from './tune';
 
 /** A signal may come twice for one Ctrl-C, from the terminal and from npm; one that comes later than this is a second wish, and ends at once. */
 const REPEAT_MS = 1000;
@@ -50,7 +51,8 @@ function makeProgram(context: CommandContext): Command {
     .version(version())
     .showHelpAfterError('(--help shows what there is)')
     .exitOverride();
-  for (const add of [addAsk, addSelect, addInspect, addFlops, addDoctor, addConvert, addPull, addServe, addEval, addAnalyse]) add(program, context);
+  for (const add of [addAsk, addSelect, addInspect, addFlops, addDoctor, addConvert, addPull, addServe, addEval, addAnalyse, addTune])
+    add(program, context);
   return program;
 }
 

@@ -1,7 +1,11 @@
+import * as path from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import { readJson } from '../../weights/byte_directory';
+import { openDirectory } from '../../weights/byte_directory_node';
 import { BACKENDS, type BackendName } from '../backend/backends';
 import { WEIGHT_DTYPES, type WeightDtype } from '../backend/precision';
 import type { PruneOptions } from '../prune/registry';
+import { UseError } from './errors';
 import { shippedModel } from './package_files';
 
 // Options that several commands have, so that they mean the same everywhere. A value that is not a number is refused here; what a number may be
@@ -15,6 +19,7 @@ export interface ModelOptions {
 
 export interface PruneFlags {
   readonly prune?: string;
+  readonly pruneOptions?: string;
   readonly tokens?: number;
   readonly keepRatio?: number;
   readonly importantRatio?: number;
@@ -60,6 +65,7 @@ export function addModelOptions(command: Command): Command {
 export function addPruneOptions(command: Command, usual: string): Command {
   return command
     .option('--prune <method>', `vispruner, fastervlm, dedup, random, fastv or none (default: ${usual})`)
+    .option('--prune-options <file.json>', 'or a method with its options, {"method": …}, as "vispruner tune" writes them')
     .option('--tokens <n>', 'visual tokens to keep of each crop', number)
     .option('--keep-ratio <f>', 'or the fraction of them to keep, above 0, at most 1', number)
     .option('--important-ratio <r>', 'vispruner: share kept for its attention, 0 to 1 (default: 0.5)', number)
@@ -69,11 +75,28 @@ export function addPruneOptions(command: Command, usual: string): Command {
     .option('--seed <n>', 'of every draw: random pruning, and sampling (default: 0)', number);
 }
 
-/** The pruning that flags ask for. `none` unless a method or one of its options is given; options without a method mean VisPruner. */
-export function pruneOptions(flags: PruneFlags): PruneOptions {
-  const { tokens, keepRatio, importantRatio, step, layer, averageTokens } = flags;
-  const given = Object.entries({ tokens, keepRatio, importantRatio, step, layer, averageTokens }).filter(([, value]) => value !== undefined);
-  const method = flags.prune ?? (given.length > 0 ? 'vispruner' : 'none');
+/**
+ * The pruning that flags ask for: `usual` unless a method or one of its options is given; options without a method mean VisPruner.
+ * @throws CheckpointError `FILE_NOT_FOUND`, `NOT_JSON`; UseError `PRUNE_OPTIONS_TWICE`
+ */
+export async function pruneOptions(flags: PruneFlags, usual: 'none' | 'vispruner' = 'none'): Promise<PruneOptions> {
+  const { pruneOptions: file } = flags;
+  if (file === undefined) return fromFlags(flags, usual);
+  const given = Object.keys(flags).find((name) => name === 'prune' || METHOD_FLAGS.includes(name as (typeof METHOD_FLAGS)[number]));
+  if (given !== undefined) {
+    throw new UseError(
+      'PRUNE_OPTIONS_TWICE',
+      `--prune-options ${file} has the whole pruning; leave the option "${given}" out, or write it into the file.`,
+    );
+  }
+  return (await readJson(await openDirectory(path.dirname(path.resolve(file))), path.basename(file))) as PruneOptions; // `createPruner` checks it
+}
+
+const METHOD_FLAGS = ['tokens', 'keepRatio', 'importantRatio', 'step', 'layer', 'averageTokens'] as const;
+
+function fromFlags(flags: PruneFlags, usual: 'none' | 'vispruner'): PruneOptions {
+  const given = METHOD_FLAGS.map((name) => [name, flags[name]] as const).filter(([, value]) => value !== undefined);
+  const method = flags.prune ?? (given.length > 0 ? 'vispruner' : usual);
   const seed = method === 'random' && flags.seed !== undefined ? [['seed', flags.seed] as const] : [];
   return { method, ...Object.fromEntries([...given, ...seed]) } as unknown as PruneOptions; // `createPruner` checks every name and value
 }

@@ -21,7 +21,7 @@ export function addSelect(program: Command, { signal }: CommandContext): void {
     .option('--out <file.png>', 'draw the kept patches over the image')
     .option('--json', 'taken as by the other commands; what select prints is JSON with and without it')
     .action(async (image: string, flags: SelectFlags) => {
-      const pruner = createPruner(pruneOptions({ ...flags, prune: flags.prune ?? 'vispruner' }));
+      const pruner = createPruner(await pruneOptions(flags, 'vispruner'));
       checkOverlay(flags.out, pruner);
       await withModel(flags, signal, async (model) => {
         if (model.config.model_type !== 'llava') throw new PromptError('NO_VISION', `${flags.model} is a language model: it looks at no image.`);

@@ -66,7 +66,7 @@ export function addServe(program: Command, context: CommandContext): void {
     .option('--quiet', 'no line for each request')
     .option('--json', 'print the address on stdout, as one line of JSON, and not on stderr')
     .action(async (flags: ServeFlags) => {
-      const prune = pruneOptions(flags);
+      const prune = await pruneOptions(flags);
       createPruner(prune); // a wrong option is found before the model is loaded
       const name = flags.name ?? (existsSync(flags.model) ? path.basename(path.resolve(flags.model)) : flags.model);
       const apiKey = flags.apiKey ?? (process.env.VISPRUNER_API_KEY || undefined);
