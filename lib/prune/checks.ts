@@ -17,6 +17,12 @@ export function fraction(value: unknown, name: string, code: PruneCode, zero: bo
   return value;
 }
 
+/** @throws PruneError `METHOD_OPTION_INVALID` unless `value` is true or false. */
+export function flag(value: unknown, name: string): boolean {
+  if (typeof value === 'boolean') return value;
+  throw new PruneError('METHOD_OPTION_INVALID', `Option "${name}" is ${show(value)}. Give true or false.`);
+}
+
 /** Refuses a misspelt option, which would do nothing in silence. @throws PruneError `METHOD_OPTION_UNKNOWN` */
 export function checkNames(options: object, known: readonly string[], owner: string): void {
   const unknown = Object.keys(options).find((name) => !known.includes(name));

@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs';
 import { PruneError } from '../../layers/errors';
 import { textRows } from './attention_scores';
-import { checkScores, fraction, show } from './checks';
+import { checkScores, flag, fraction, show } from './checks';
 import { checkDepth, checkLayers, scaledLayers } from './depth';
 import type { Method } from './method';
 import { highest } from './ranking';
@@ -89,7 +89,7 @@ export const mustDropMethod: Method<MustDropOptions> = {
   create(options) {
     const { globalThreshold = THRESHOLD, individualThreshold = THRESHOLD, averageTokens, merge = true, layers: given } = options;
     if (averageTokens !== undefined) checkAverage(options, averageTokens);
-    if (typeof merge !== 'boolean') throw new PruneError('METHOD_OPTION_INVALID', `Option "merge" is ${show(merge)}. Give true or false.`);
+    const merges = flag(merge, 'merge');
     const thresholds = {
       global: fraction(globalThreshold, 'globalThreshold', 'METHOD_OPTION_INVALID', true),
       individual: fraction(individualThreshold, 'individualThreshold', 'METHOD_OPTION_INVALID', true),
@@ -107,11 +107,11 @@ export const mustDropMethod: Method<MustDropOptions> = {
       needs: (encoder) => ({
         attention: [keyAttention(encoder)],
         blockInput: true,
-        ...(merge ? { encoder: windowMerging(WINDOW, SIMILARITY) } : {}),
+        ...(merges ? { encoder: windowMerging(WINDOW, SIMILARITY) } : {}),
       }),
       enteringTokens(patches, blocks) {
         const layers = layersOf(blocks);
-        if (averageTokens === undefined || merge) return undefined;
+        if (averageTokens === undefined || merges) return undefined;
         return enteringByStage(patches, blocks, behind(layers), stageCounts(patches, keyTokens(patches), averageTokens, layers, blocks));
       },
       begin({ encoder, decoderBlocks, patchesPerCrop }) {

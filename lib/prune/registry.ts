@@ -12,6 +12,7 @@ import { type NoneOptions, noneMethod } from './none';
 import { type PyramidDropOptions, pyramidDropMethod } from './pyramiddrop';
 import { type RandomOptions, randomMethod } from './random';
 import type { Pruner } from './types';
+import { type VFlowOptOptions, vFlowOptMethod } from './vflowopt';
 import { type VisPrunerOptions, visPrunerMethod } from './vispruner';
 import { type VtwOptions, vtwMethod } from './vtw';
 
@@ -27,6 +28,7 @@ export type PruneOptions =
   | FitPruneOptions
   | VtwOptions
   | MustDropOptions
+  | VFlowOptOptions
   | FasterVlmOptions
   | NoneOptions;
 
@@ -45,6 +47,7 @@ export const METHODS: { readonly [Name in MethodName]: Method<Extract<PruneOptio
   fitprune: fitPruneMethod,
   vtw: vtwMethod,
   mustdrop: mustDropMethod,
+  vflowopt: vFlowOptMethod,
   none: noneMethod,
 };
 

@@ -39,8 +39,8 @@ interface RecordedCase {
   readonly last: readonly number[];
 }
 
-/** Runs every recorded case of a method through the decoder's own loop, on every backend. */
-export function describeRecorded(name: string): void {
+/** Runs every recorded case of a method through the decoder's own loop, on every backend; `prepare` shows the run what it sees before the decoder. */
+export function describeRecorded(name: string, prepare?: (run: PruningRun) => Promise<void>): void {
   const cases = readJson<RecordedCase[]>('methods', `${name}.json`);
   describe.each(BACKENDS)(`${name}, worked out by hand in numpy, on %s`, (backend) => {
     let parameters: HeldParameters;
@@ -63,7 +63,7 @@ export function describeRecorded(name: string): void {
       'leaves the same tokens and the same last state for %s',
       async (_, one) => {
         const before = tf.memory().numTensors;
-        const { left, last, entering } = await run(llama, states, one.options);
+        const { left, last, entering } = await run(llama, states, one.options, prepare);
         expect(left).toEqual(one.left);
         await expectClose(last, { shape: [one.last.length], values: Float32Array.from(one.last) }, 'last state');
         const formula = createPruner(one.options).enteringTokens(PATCHES, ORACLE_SHAPE.num_hidden_layers);
@@ -76,11 +76,12 @@ export function describeRecorded(name: string): void {
 }
 
 /** One prefill of the recorded embeddings; the caller disposes the last state. */
-async function run(llama: Llama, states: tf.Tensor2D, options: PruneOptions) {
+async function run(llama: Llama, states: tf.Tensor2D, options: PruneOptions, prepare?: (run: PruningRun) => Promise<void>) {
   const pruner = createPruner(options);
   const left: { block: number; left: number[] }[] = [];
   const request = { encoder: clip, decoderBlocks: llama.blocks.length, patchesPerCrop: [PATCHES], grids: [GRID] };
   const watched = watch(pruner.begin(request), (block, indices) => left.push({ block, left: indices }));
+  await prepare?.(watched);
   const sequence = new Sequence(llama.newCaches(), pruner.positions);
   const visualRows = Int32Array.from({ length: PATCHES }, (_, i) => FIRST + i);
   const blockInput = pruner.needs(clip).blockInput ?? false;
@@ -107,8 +108,9 @@ function watch(run: PruningRun, note: (block: number, left: number[]) => void): 
       }
       return reduction;
     });
-  const { beforeBlock, afterAttention, afterBlock } = run;
+  const { select, beforeBlock, afterAttention, afterBlock } = run;
   return {
+    ...(select ? { select: (view) => select.call(run, view) } : {}),
     ...(beforeBlock ? { beforeBlock: watched(beforeBlock) as Hook } : {}),
     ...(afterAttention ? { afterAttention: watched(afterAttention) as Hook } : {}),
     ...(afterBlock ? { afterBlock: watched(afterBlock) as Hook } : {}),
