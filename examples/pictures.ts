@@ -53,3 +53,8 @@ export async function heatMap(picture: string | Uint8Array, values: ArrayLike<nu
     .png()
     .toBuffer();
 }
+
+/** A drawing as pixels: a notebook shows it at its own size wherever it is opened. */
+export function fromSvg(svg: string): Promise<Buffer> {
+  return sharp(Buffer.from(svg)).png().toBuffer();
+}

@@ -30,14 +30,14 @@ it('shift: the table alone is on stdout, a row for each block and each kind, and
 });
 
 it('rank: --json is one object with every method and its budget', async () => {
-  const { code, stdout, stderr } = await analyse('rank', '--images', '1', '--tokens', '12', '--methods', 'fastervlm,random', '--json');
+  const { code, stdout, stderr } = await analyse('rank', '--images', '1', '--tokens', '12', '--methods', 'vispruner:importantRatio=0.7,random', '--json');
   expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
   expect(JSON.parse(stdout)).toMatchObject({
     analysis: 'rank',
     backend: 'wasm',
     result: [
       { name: 'all', tokens: 256 },
-      { name: 'fastervlm', tokens: 12 },
+      { name: 'vispruner:importantRatio=0.7', tokens: 12 },
       { name: 'random', tokens: 12 },
     ],
   });

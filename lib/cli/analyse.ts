@@ -11,6 +11,7 @@ import {
   type RankedMethod,
   scenePictures,
 } from '../analysis';
+import { methodNamed, parseMethods } from '../eval/method_list';
 import type { VisionLanguageModel } from '../model';
 import { drawDispersion, drawEqualPositions, drawQuartiles, drawRanks, drawShift } from '../plot/analyses';
 import { createPruner, type PruneOptions } from '../prune/registry';
@@ -30,7 +31,7 @@ interface AnalyseFlags extends ModelOptions {
   readonly block?: number;
   readonly bins?: number;
   readonly depths?: readonly number[];
-  readonly methods?: readonly string[];
+  readonly methods?: string;
   readonly seed?: number;
 }
 
@@ -45,7 +46,7 @@ interface Analysis<Result> {
 }
 
 const SCENES = 20;
-const RANKED = ['vispruner', 'fastervlm', 'dedup', 'random'];
+const RANKED = 'vispruner,fastervlm,divprune,dedup,random';
 
 /** `vispruner analyse`: what the paper shows of attention, of this model. */
 export function addAnalyse(program: Command, context: CommandContext): void {
@@ -95,7 +96,7 @@ export function addAnalyse(program: Command, context: CommandContext): void {
     addOptions: (command) =>
       command
         .requiredOption('--tokens <n>', 'visual tokens kept of each crop', number)
-        .option('--methods <list>', `(default: ${RANKED.join(',')})`, names)
+        .option('--methods <list>', `as eval takes it, such as vispruner:importantRatio=0.7,random (default: ${RANKED})`)
         .option('--seed <n>', 'of random pruning: of the first picture, the next one has the next (default: 0)', number),
     run: (model, pictures, flags, options) => keptRanks(model, pictures, { ...options, methods: rankedMethods(flags) }),
     table: ranksTable,
@@ -140,20 +141,17 @@ function picturesOf(words: readonly string[], scenes: number | undefined): { rea
   return { pictures: images.map((image) => ({ image, questions: [{ text: question }] })), count: images.length };
 }
 
-/** All tokens, and the methods asked for. @throws PruneError for a wrong name or budget, before any work */
+/** All tokens, and the methods asked for. @throws PruneError for a wrong name, option or budget, before any work */
 function rankedMethods({ methods = RANKED, tokens, seed = 0 }: AnalyseFlags): RankedMethod[] {
-  const ranked = methods.map((method) => {
-    const prune = (picture: number) => ({ method, tokens, ...(method === 'random' ? { seed: seed + picture } : {}) }) as PruneOptions; // checked by `createPruner`
+  const ranked = parseMethods(methods).map(({ label, name, options }) => {
+    const drawn = methodNamed(name).options.includes('seed');
+    const prune = (picture: number) => ({ method: name, ...options, tokens, ...(drawn ? { seed: seed + picture } : {}) }) as unknown as PruneOptions; // checked by `createPruner`
     createPruner(prune(0));
-    return { name: method, prune };
+    return { name: label, prune };
   });
   return [{ name: 'all', prune: () => ({ method: 'none' }) }, ...ranked];
 }
 
 function numbers(text: string): number[] {
   return text.split(',').map(number);
-}
-
-function names(text: string): string[] {
-  return text.split(',').filter((name) => name !== '');
 }
