@@ -17,8 +17,10 @@ export interface EncodedCrop {
   readonly features: tf.Tensor2D;
   /** The patches of each row, ascending, where tokens were merged. */
   readonly members?: readonly Int32Array[];
-  /** The class token [1, C] where the checkpoint feeds it to the projector too (`vision_feature_select_strategy: full`). */
+  /** [1, C], where it is fed to the projector too or was asked for. */
   readonly classToken?: tf.Tensor2D;
+  /** Whether the checkpoint feeds the class token to the projector, whatever a pruner keeps (`vision_feature_select_strategy: full`). */
+  readonly feedsClassToken: boolean;
   /** [heads, N] by `attentionKey`. */
   readonly attention: ReadonlyMap<string, tf.Tensor2D>;
   /** By encoder block. */
@@ -71,7 +73,7 @@ export function everything({ features }: EncodedCrop): Selection {
 /** @throws PruneError `BAD_SELECTION` */
 export function placed(
   { kept, merged }: Selection,
-  { features, members: rowMembers, classToken }: EncodedCrop,
+  { features, members: rowMembers, feedsClassToken }: EncodedCrop,
   at: { readonly image: number; readonly crop: number; readonly grid: Grid; readonly key?: string },
 ): PlacedCrop {
   const count = features.shape[0];
@@ -84,7 +86,7 @@ export function placed(
     ? merged.members.map((rows) => patchesOf(rows.filter((row) => row >= 0)))
     : rowMembers && [...kept].map((row) => rowMembers[row] as Int32Array);
   const patches = merged ? Int32Array.from(merged.members, (rows) => standsFor(rows[0] ?? -1)) : kept.map(standsFor);
-  const tokens = patches.length + (classToken ? 1 : 0);
+  const tokens = patches.length + (feedsClassToken ? 1 : 0);
   const shown = rowMembers || merged ? Int32Array.from(kept, standsFor).sort() : kept;
   return { ...at, kept: shown, ...(members ? { members } : {}), tokens, rows: kept, ...(merged ? { merged } : {}), patches };
 }
@@ -125,7 +127,8 @@ export function patchesIn(kept: readonly KeptPatches[]): number {
 
 /** The features of one crop that go into the projector, [n, C]; undefined where there are none. Inside a tidy. */
 export function featuresToProject(image: EncodedImage, { crop, rows, merged }: PlacedCrop): tf.Tensor2D | undefined {
-  const { features, classToken } = image.crops[crop] as EncodedCrop;
+  const { features, classToken: held, feedsClassToken } = image.crops[crop] as EncodedCrop;
+  const classToken = feedsClassToken ? held : undefined;
   if (merged?.space === 'projected') return classToken;
   const own = merged?.tokens ?? (rows.length === features.shape[0] ? features : tf.gather(features, tf.tensor1d(rows, 'int32')));
   return classToken ? tf.concat([classToken, own], 0) : own;
@@ -169,6 +172,10 @@ export class CropView implements VisionView {
 
   attention(need: AttentionNeed): tf.Tensor2D {
     return this.computed(this.encoded.attention.get(attentionKey(need)), `${need.rows} attention of encoder block ${need.block}`);
+  }
+
+  classToken(): tf.Tensor2D {
+    return this.computed(this.encoded.classToken, 'the class token');
   }
 
   projections(block: number): Projections {

@@ -104,7 +104,9 @@ export { PromptCache } from './prompt_cache';
 export { type ConditionalOptions, type RelevanceEncoder, selectConditional } from './prune/cdpruner';
 export { divPrune, selectDiverse } from './prune/divprune';
 export type { EncoderReducer, EncoderView, MergedTokens, RowGroups } from './prune/merging';
+export { outlierCount, PruMergeChooser } from './prune/prumerge_choice';
 export { createPruner, METHODS, type PruneOptions } from './prune/registry';
+export { type ToMeSchedule, toMeCounts, toMeGroups } from './prune/tome';
 export type {
   AttentionNeed,
   CacheView,
@@ -122,7 +124,9 @@ export type {
   VisionView,
   VisualOrigins,
 } from './prune/types';
+export { type VisionZipChoice, visionZip } from './prune/visionzip';
 export { type SelectionOptions, selectTokens, visPruner } from './prune/vispruner';
+export type { WeightedSum } from './prune/weighted_sums';
 export { Random } from './random';
 export type { SamplingOptions } from './sampler';
 export {

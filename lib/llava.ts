@@ -92,25 +92,29 @@ export class Llava {
   /** What pruners may know of the encoder; a bare language model has none, of 0 blocks. */
   get encoder(): EncoderFacts {
     const { num_hidden_layers: blocks = 0, num_attention_heads: heads = 0 } = this.vision?.shape ?? {};
-    return { blocks, featureBlock: this.featureLayer - 1, heads, hasClassToken: true };
+    return { blocks, featureBlock: this.featureLayer - 1, heads, hasClassToken: true, feedsClassToken: this.feedsClassToken };
+  }
+
+  private get feedsClassToken(): boolean {
+    return this.visionConfig?.vision_feature_select_strategy === 'full';
   }
 
   /** Visual tokens of a crop when nothing is pruned. */
   tokensPerCrop(grid: Grid): number {
-    return grid.rows * grid.columns + (this.visionConfig?.vision_feature_select_strategy === 'full' ? 1 : 0);
+    return grid.rows * grid.columns + (this.feedsClassToken ? 1 : 0);
   }
 
   /** Runs the encoder on prepared images, all crops together, as far as the features and the attention asked for need it. */
   async encode(images: readonly PreparedImage[], needs: readonly Needs[], options: { pacer: Pacer; tap?: Tap }): Promise<EncodedImage[]> {
-    const { vision, visionConfig } = this;
+    const { vision } = this;
     if (images.length === 0) return [];
-    if (!vision || !visionConfig)
+    if (!vision)
       throw new PromptError('NO_VISION', `${images.length} image(s) were given to a model that has no vision tower. Ask without an image.`);
     const counts = images.map(({ pixelValues }) => pixelValues.shape[0]);
     const pixels = images.map(({ pixelValues }) => pixelValues);
     const wants = wantsOf(needs, this.encoder);
     const encoded = await runEncoder(vision, pixels, wants, options);
-    const crops = cropsOf(encoded, needs, visionConfig.vision_feature_select_strategy === 'full');
+    const crops = cropsOf(encoded, needs, this.feedsClassToken);
     return images.map((image, i) => {
       const start = counts.slice(0, i).reduce((sum, count) => sum + count, 0);
       const reducedBy = wants.reducer ? { reducedBy: wants.reducer.key } : {};
@@ -365,7 +369,8 @@ function wantsOf(needs: readonly Needs[], { blocks, featureBlock }: EncoderFacts
 }
 
 /** Takes the encoder's rows apart by crop. */
-function cropsOf({ states, crops, values, members }: EncodedRows, needs: readonly Needs[], full: boolean): EncodedCrop[] {
+function cropsOf({ states, crops, values, members }: EncodedRows, needs: readonly Needs[], feedsClassToken: boolean): EncodedCrop[] {
+  const classToken = feedsClassToken || needs.some((need) => need.classToken);
   const attention = needs.flatMap((need) => need.attention);
   const encoded = crops.map(({ start, length }, i) => {
     const projections = new Map<number, Projections>();
@@ -376,7 +381,8 @@ function cropsOf({ states, crops, values, members }: EncodedRows, needs: readonl
     return {
       features: tf.slice(states, [start + 1, 0], [length - 1, -1]),
       ...(members ? { members: members[i] as readonly Int32Array[] } : {}),
-      ...(full ? { classToken: tf.slice(states, [start, 0], [1, -1]) } : {}),
+      feedsClassToken,
+      ...(classToken ? { classToken: tf.slice(states, [start, 0], [1, -1]) } : {}),
       attention: new Map(attention.map((need) => [attentionKey(need), values.get(need.block)?.[i]?.[need.rows] as tf.Tensor2D])),
       projections,
     };

@@ -1,13 +1,13 @@
 import type { TokenCount } from './budget';
-import type { EncoderFacts, Needs, Pruner, PruningRun, VisionView } from './types';
+import type { EncoderFacts, Needs, Pruner, PruningRun, Selection, VisionView } from './types';
 
-/** A method that chooses patches between the encoder and the projector, each crop by itself and without a look at the question. */
+/** A method that chooses or merges patches between the encoder and the projector, each crop by itself and without a look at the question. */
 export interface CropSelector {
   readonly name: string;
   readonly count: TokenCount;
   needs(encoder: EncoderFacts): Needs;
-  /** @returns `tokens` kept patches, ascending */
-  select(view: VisionView, tokens: number, encoder: EncoderFacts): Promise<Int32Array>;
+  /** @returns `tokens` kept patches, ascending; or what becomes of them, with `tokens` tokens in the end */
+  select(view: VisionView, tokens: number, encoder: EncoderFacts): Promise<Int32Array | Selection>;
 }
 
 /** The pruner of a crop selector. What enters the decoder is short from its first block on, and its positions are counted anew. */
@@ -21,7 +21,10 @@ export function beforeDecoder(selector: CropSelector): Pruner {
     begin({ encoder, patchesPerCrop }): PruningRun {
       for (const patches of patchesPerCrop) selector.count(patches); // a budget that does not fit is an error before any work
       return {
-        select: async (view) => ({ kept: await selector.select(view, selector.count(view.grid.rows * view.grid.columns), encoder) }),
+        async select(view) {
+          const chosen = await selector.select(view, selector.count(view.grid.rows * view.grid.columns), encoder);
+          return chosen instanceof Int32Array ? { kept: chosen } : chosen;
+        },
         dispose() {},
       };
     },

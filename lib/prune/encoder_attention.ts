@@ -17,3 +17,14 @@ export function rankingAttention(encoder: EncoderFacts): AttentionNeed {
   }
   return { block: encoder.featureBlock, rows: 'class' };
 }
+
+/** `block`, whose class token is read. @throws PruneError `ATTENTION_UNAVAILABLE` when the encoder has none, or no such block */
+export function classBlock({ hasClassToken, blocks }: EncoderFacts, block: number): number {
+  if (hasClassToken && block >= 0 && block < blocks) return block;
+  throw new PruneError(
+    'ATTENTION_UNAVAILABLE',
+    hasClassToken
+      ? `The class token of encoder block ${block} is needed, but the encoder's blocks are 0 to ${blocks - 1}. Use another method.`
+      : 'This method reads the class token, and the encoder has none. Use a method that does without, as "vispruner".',
+  );
+}

@@ -9,11 +9,17 @@ import { type FitPruneOptions, fitPruneMethod } from './fitprune';
 import type { Method } from './method';
 import { type MustDropOptions, mustDropMethod } from './mustdrop';
 import { type NoneOptions, noneMethod } from './none';
+import { type PoolOptions, poolMethod } from './pool';
+import { type PruMergeOptions, type PruMergePlusOptions, pruMergeMethod, pruMergePlusMethod } from './prumerge';
 import { type PyramidDropOptions, pyramidDropMethod } from './pyramiddrop';
 import { type RandomOptions, randomMethod } from './random';
+import { type ToMeOptions, toMeMethod } from './tome';
 import type { Pruner } from './types';
+import { type UniformOptions, uniformMethod } from './uniform';
 import { type VFlowOptOptions, vFlowOptMethod } from './vflowopt';
+import { type VisionZipOptions, visionZipMethod } from './visionzip';
 import { type VisPrunerOptions, visPrunerMethod } from './vispruner';
+import { type VtcClsOptions, vtcClsMethod } from './vtc_cls';
 import { type VtwOptions, vtwMethod } from './vtw';
 
 /** A built-in method with its options, as plain data. */
@@ -30,6 +36,13 @@ export type PruneOptions =
   | MustDropOptions
   | VFlowOptOptions
   | FasterVlmOptions
+  | VisionZipOptions
+  | PruMergeOptions
+  | PruMergePlusOptions
+  | ToMeOptions
+  | VtcClsOptions
+  | PoolOptions
+  | UniformOptions
   | NoneOptions;
 
 type MethodName = PruneOptions['method'];
@@ -38,6 +51,13 @@ type MethodName = PruneOptions['method'];
 export const METHODS: { readonly [Name in MethodName]: Method<Extract<PruneOptions, { method: Name }>> } = {
   vispruner: visPrunerMethod,
   fastervlm: fasterVlmMethod,
+  visionzip: visionZipMethod,
+  prumerge: pruMergeMethod,
+  'prumerge-plus': pruMergePlusMethod,
+  tome: toMeMethod,
+  'vtc-cls': vtcClsMethod,
+  pool: poolMethod,
+  uniform: uniformMethod,
   dedup: dedupMethod,
   random: randomMethod,
   divprune: divPruneMethod,

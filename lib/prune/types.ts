@@ -12,6 +12,8 @@ export interface EncoderFacts {
   readonly featureBlock: number;
   readonly heads: number;
   readonly hasClassToken: boolean;
+  /** The checkpoint feeds the class token to the decoder itself (`vision_feature_select_strategy: full`): no method drops it, and none has to add it. */
+  readonly feedsClassToken: boolean;
 }
 
 /**
@@ -33,6 +35,8 @@ export interface Needs {
   readonly attention: readonly AttentionNeed[];
   /** Encoder blocks whose queries and keys are read. */
   readonly projections?: readonly number[];
+  /** `VisionView.classToken` will be asked for. */
+  readonly classToken?: boolean;
   /** Merges tokens between the encoder's blocks: such an encoding serves this pruner alone. */
   readonly encoder?: EncoderReducer;
   /** `DecoderView.attentionRows` or `keys` will be asked for the block that ran last: the loop keeps that block's input. */
@@ -52,6 +56,8 @@ export interface VisionView {
   attention(need: AttentionNeed): tf.Tensor2D;
   /** For one of the encoder blocks declared in `needs.projections`. */
   projections(block: number): Projections;
+  /** The class token of the feature block, [1, C], before the projector, where `needs.classToken` was declared. */
+  classToken(): tf.Tensor2D;
   /** All patches through the projector, [N, D], computed when first asked for, with pauses; borrowed. */
   projected(): Promise<tf.Tensor2D>;
   /** The prompt's ids without image tokens. */

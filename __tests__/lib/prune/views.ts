@@ -2,7 +2,7 @@ import type * as tf from '@tensorflow/tfjs';
 import type { AttentionNeed, DecoderView, EncoderFacts, RequestView, VisionView } from '../../../lib/prune/types';
 
 /** A CLIP-like encoder of four blocks whose features are the output of the block before the last. */
-export const clip: EncoderFacts = { blocks: 4, featureBlock: 2, heads: 2, hasClassToken: true };
+export const clip: EncoderFacts = { blocks: 4, featureBlock: 2, heads: 2, hasClassToken: true, feedsClassToken: false };
 
 export function request(patchesPerCrop: readonly number[], encoder: EncoderFacts = clip, decoderBlocks = 4): RequestView {
   return { encoder, decoderBlocks, patchesPerCrop, grids: patchesPerCrop.map((columns) => ({ rows: 1, columns })) };
@@ -29,6 +29,7 @@ export function visionView(features: tf.Tensor2D, attention: tf.Tensor2D, need: 
       return attention;
     },
     projections: () => refuse('queries and keys'),
+    classToken: () => refuse('the class token'),
     projected: async () => parts.projected ?? refuse('the projected patches'),
     textIds: parts.textIds ?? new Int32Array(0),
     textEmbeddings: async () => parts.textEmbeddings ?? refuse('the text'),
