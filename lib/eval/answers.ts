@@ -39,7 +39,7 @@ export async function answersOf(
     const { ids, entering } = await firstTokens(model.tokens.layers, prompts, encoded, { pruner, pacer });
     return { texts: Array.from(ids, (id) => model.decode([id])), entering };
   }
-  const { start, ends } = prompts;
+  const { start, ends, questions } = prompts;
   const options = { prune: pruner, signal };
   const base = new PromptCache();
   const forks: PromptCache[] = [];
@@ -48,12 +48,13 @@ export async function answersOf(
     if (shared) await model.tokens.generate({ inputIds: start, images, cache: base }, { ...options, maxNewTokens: 1 });
     const results: GenerateResult[] = [];
     for (let i = 0; i < ends.length; i += BATCH) {
-      const requests = ends.slice(i, i + BATCH).map((end): TokenRequest => {
+      const requests = ends.slice(i, i + BATCH).map((end, j): TokenRequest => {
         const inputIds = Int32Array.of(...start, ...end);
-        if (!shared) return { inputIds, images };
+        const question = questions?.[i + j];
+        if (!shared) return { inputIds, images, question };
         const cache = base.fork();
         forks.push(cache);
-        return { inputIds, images, cache };
+        return { inputIds, images, question, cache };
       });
       results.push(...(await model.tokens.generateBatch(requests, { ...options, maxNewTokens })));
       for (const fork of forks.splice(0)) fork.dispose();

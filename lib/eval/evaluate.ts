@@ -1,9 +1,10 @@
+import type { PreparedImage } from '../image/types';
 import { Pacer } from '../pacer';
 import { createPruner, type PruneOptions } from '../prune/registry';
 import type { Needs, Pruner } from '../prune/types';
-import { answersOf, checkShared } from './answers';
+import { type Answers, answersOf, checkShared } from './answers';
 import type { Condition } from './conditions';
-import type { DataSet } from './data_set';
+import type { DataSet, EvalQuestion } from './data_set';
 import type { EvaluatedModel } from './evaluated_model';
 import { sharePrompts } from './first_tokens';
 import type { ImageRecord, QuestionTime } from './records';
@@ -24,65 +25,92 @@ export interface EvaluateOptions {
  * @throws ImageError, PromptError, PruneError; the signal's reason
  */
 export async function* evaluate(model: EvaluatedModel, data: DataSet, options: EvaluateOptions): AsyncGenerator<ImageRecord> {
-  let cold = true;
-  for (const image of options.images) {
-    yield await askImage(model, data, image, options, cold);
-    cold = false;
-  }
+  for (const image of options.images) yield await askImage(model, data, image, options);
 }
 
 const NOTHING: PruneOptions = { method: 'none' };
 
-async function askImage(model: EvaluatedModel, data: DataSet, image: number, options: EvaluateOptions, cold: boolean): Promise<ImageRecord> {
+/** A condition of one image. */
+interface Asked {
+  readonly key: string;
+  readonly pruner: Pruner;
+}
+
+async function askImage(model: EvaluatedModel, data: DataSet, image: number, options: EvaluateOptions): Promise<ImageRecord> {
   const { conditions, timed = 0, signal } = options;
   const pacer = new Pacer(signal);
   const questions = data.questions(image);
-  const { maxNewTokens } = data;
-  const prompts = questions.map(({ text }) => model.encodePrompt(text, true));
-  const shared = { ...sharePrompts(prompts, model.imageToken), questions: questions.map(({ text }) => text) };
-  checkShared(shared, questions[0]?.text ?? '', model.imageToken);
   const said: Record<string, string>[] = questions.map(() => ({}));
   const entering: Record<string, number> = {};
-  const time: Record<string, QuestionTime> = {};
   const note = (key: string, texts: readonly string[]): void => {
     for (const [i, text] of texts.entries()) (said[i] as Record<string, string>)[key] = text;
   };
+  const context = { model, questions, maxNewTokens: data.maxNewTokens, pacer, signal };
+  const asked = conditions.flatMap(({ key, prune }): Asked[] => (prune ? [{ key, pruner: createPruner(prune(image)) }] : []));
   await pacer.pause();
   const prepared = await model.prepare(await data.image(image, signal), signal);
-  const askAlone = (pruner: Pruner) =>
-    model.tokens.generate({ inputIds: prompts[0] as Int32Array, images: [prepared] }, { prune: pruner, maxNewTokens, signal });
+  let time: Record<string, QuestionTime> | undefined;
   try {
-    if (cold && image < timed) await askAlone(createPruner(NOTHING)); // what a backend does once belongs to no condition
-    const pruned = conditions.flatMap(({ key, prune }) => (prune ? [{ key, pruner: createPruner(prune(image)) }] : []));
-    for (const group of encodedTogether(pruned, ({ pruner }) => pruner.needs(model.tokens.layers.encoder))) {
-      const encoded = await model.tokens.encodeImages([prepared], { prune: group.map(({ pruner }) => pruner), signal });
-      try {
-        for (const { key, pruner } of group) {
-          const answers = await answersOf(model, shared, encoded, { pruner, maxNewTokens, pacer, signal });
-          note(key, answers.texts);
-          entering[key] = round(mean(answers.entering.map(mean)));
-          if (image < timed) time[key] = timeOf((await askAlone(pruner)).timing);
-        }
-      } finally {
-        encoded.dispose();
-      }
+    for await (const { key, answers } of askAll(context, prepared, asked)) {
+      note(key, answers.texts);
+      entering[key] = round(mean(answers.entering.map(mean)));
     }
+    if (image < timed) time = await timeAll(context, prepared, turned(asked, image));
   } finally {
     prepared.pixelValues.dispose();
   }
   const blind = conditions.filter(({ prune }) => !prune);
   if (blind.length > 0) {
     const ends = questions.map(({ text }) => model.encodePrompt(text, false));
-    const pruner = createPruner(NOTHING);
-    const { texts } = await answersOf(model, { start: new Int32Array(0), ends }, undefined, { pruner, maxNewTokens, pacer, signal });
+    const { texts } = await answersOf(model, { start: new Int32Array(0), ends }, undefined, { ...context, pruner: createPruner(NOTHING) });
     for (const { key } of blind) note(key, texts);
   }
-  return {
-    image,
-    questions: questions.map((question, i) => ({ ...question, said: said[i] as Record<string, string> })),
-    entering,
-    ...(image < timed ? { time } : {}),
-  };
+  const answered = questions.map((question, i) => ({ ...question, said: said[i] as Record<string, string> }));
+  return { image, questions: answered, entering, ...(time ? { time } : {}) };
+}
+
+interface AskContext {
+  readonly model: EvaluatedModel;
+  readonly questions: readonly EvalQuestion[];
+  readonly maxNewTokens: number;
+  readonly pacer: Pacer;
+  readonly signal?: AbortSignal;
+}
+
+async function* askAll(context: AskContext, prepared: PreparedImage, asked: readonly Asked[]): AsyncGenerator<{ key: string; answers: Answers }> {
+  const { model, questions, signal } = context;
+  const texts = questions.map(({ text }) => text);
+  const prompts = { ...sharePrompts(promptsOf(context), model.imageToken), questions: texts };
+  checkShared(prompts, texts[0] ?? '', model.imageToken);
+  for (const group of encodedTogether(asked, ({ pruner }) => pruner.needs(model.tokens.layers.encoder))) {
+    const encoded = await model.tokens.encodeImages([prepared], { prune: group.map(({ pruner }) => pruner), signal });
+    try {
+      for (const { key, pruner } of group) yield { key, answers: await answersOf(model, prompts, encoded, { ...context, pruner }) };
+    } finally {
+      encoded.dispose();
+    }
+  }
+}
+
+/** The first question alone under each condition: one after another, so that none meets what the shared answers of its own left behind. */
+async function timeAll(context: AskContext, prepared: PreparedImage, asked: readonly Asked[]): Promise<Record<string, QuestionTime>> {
+  const { model, questions, maxNewTokens, signal } = context;
+  const request = { inputIds: promptsOf(context)[0] as Int32Array, images: [prepared], question: questions[0]?.text };
+  const ask = (pruner: Pruner) => model.tokens.generate(request, { prune: pruner, maxNewTokens, signal });
+  await ask(createPruner(NOTHING)); // warms up
+  const time: Record<string, QuestionTime> = {};
+  for (const { key, pruner } of asked) time[key] = timeOf((await ask(pruner)).timing);
+  return time;
+}
+
+function promptsOf({ model, questions }: AskContext): Int32Array[] {
+  return questions.map(({ text }) => model.encodePrompt(text, true));
+}
+
+/** Each image begins with another condition. */
+function turned<T>(all: readonly T[], by: number): T[] {
+  const start = all.length === 0 ? 0 : by % all.length;
+  return [...all.slice(start), ...all.slice(0, start)];
 }
 
 /** In as few groups as may be encoded at once: what merges tokens inside the encoder has an encoding of its own. */

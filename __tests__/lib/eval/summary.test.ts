@@ -167,6 +167,14 @@ describe('merged results', () => {
     expect(merged.header.conditions).toEqual(HEADER.conditions);
   });
 
+  it('take times from a run of its own, of images that were asked about already', () => {
+    const times: Results = { header: { ...HEADER, timed: 2 }, records: results.records.slice(0, 1) };
+    const asked: Results = { header: { ...HEADER, timed: 0 }, records: results.records.map(({ time: _, ...record }) => record) };
+    const merged = mergeResults([asked, times]);
+    expect(merged.records).toEqual(results.records);
+    expect(merged.header.timed).toBe(2);
+  });
+
   it('of another model or data set are refused', () => {
     const other = { ...results, header: { ...HEADER, weights: 'xyz' } };
     expect(() => mergeResults([results, other])).toThrow(
