@@ -14,6 +14,7 @@ import { type PruMergeOptions, type PruMergePlusOptions, pruMergeMethod, pruMerg
 import { type PyramidDropOptions, pyramidDropMethod } from './pyramiddrop';
 import { type RandomOptions, randomMethod } from './random';
 import { type ToMeOptions, toMeMethod } from './tome';
+import { type TopVOptions, topVMethod } from './topv';
 import type { Pruner } from './types';
 import { type UniformOptions, uniformMethod } from './uniform';
 import { type VFlowOptOptions, vFlowOptMethod } from './vflowopt';
@@ -35,6 +36,7 @@ export type PruneOptions =
   | VtwOptions
   | MustDropOptions
   | VFlowOptOptions
+  | TopVOptions
   | FasterVlmOptions
   | VisionZipOptions
   | PruMergeOptions
@@ -68,6 +70,7 @@ export const METHODS: { readonly [Name in MethodName]: Method<Extract<PruneOptio
   vtw: vtwMethod,
   mustdrop: mustDropMethod,
   vflowopt: vFlowOptMethod,
+  topv: topVMethod,
   none: noneMethod,
 };
 
