@@ -519,7 +519,6 @@ export const PRUNE_CODES = {
     remedy: 'Use one of the names that the message lists; other methods need none.',
     use: true,
   },
-  THETA_INVALID: { cause: 'theta is not a number from 0 to less than 1.', remedy: 'Give one, or leave it out.', use: true },
   TOKENS_EXCEED_PATCHES: {
     cause: 'More visual tokens are to be kept than a crop has.',
     remedy: 'Give at most as many, or keepRatio for crops of any size.',

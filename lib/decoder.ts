@@ -82,7 +82,7 @@ export async function prefill(llama: Llama, inputs: readonly PrefillInput[], opt
         states = after;
       }
     }
-    for (const { input } of lives) input.sequence.advance(input.states.shape[0]);
+    for (const { input } of lives) input.sequence.advance(input.unpruned?.length ?? input.states.shape[0]);
     await cutCaches(lives);
     const segments = segmentsOf(lives);
     if (!options.lastRows) return { states, segments, enteringTokens: entering };

@@ -24,6 +24,8 @@ export interface PrefillInput {
   readonly visualRows: Int32Array;
   /** Where each visual token comes from; of one crop's patches in order, unless it is given. */
   readonly origins?: VisualOrigins;
+  /** The rows' places among the tokens that there were before patches were chosen, and how many those are; absent where the rows are all that counts. */
+  readonly unpruned?: { readonly places: Int32Array; readonly length: number };
   readonly pruning?: { readonly run: PruningRun; readonly blockInput: boolean };
 }
 
@@ -57,7 +59,7 @@ export interface CachedTokens {
 }
 
 export function newLive(input: PrefillInput): Live {
-  const places = Int32Array.from({ length: input.states.shape[0] }, (_, i) => i);
+  const places = input.unpruned?.places ?? Int32Array.from({ length: input.states.shape[0] }, (_, i) => i);
   const originalIndices = Int32Array.from(input.visualRows.keys());
   const origins = input.origins ?? { crops: new Int32Array(originalIndices.length), patches: originalIndices };
   return { input, origins, places, visualRows: input.visualRows, originalIndices, positions: places, cached: [] };

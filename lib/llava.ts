@@ -156,7 +156,8 @@ export class Llava {
         const { start, prefilled } = this.begin(request.cache, pieces, kept.map(reported), pruner, run);
         prompts.push(prefilled);
         const spliced = await this.splice(pieces.slice(start), options.pacer.pause);
-        inputs.push({ sequence: prefilled.sequence, ...spliced, pruning: { run, blockInput } });
+        const unprunedPlaces = pruner.selectionPositions === 'keep' ? { unpruned: placesOf(pieces, (grid) => this.tokensPerCrop(grid)) } : {};
+        inputs.push({ sequence: prefilled.sequence, ...spliced, ...unprunedPlaces, pruning: { run, blockInput } });
         await options.pacer.pause();
       }
       const begun = performance.now();
@@ -219,14 +220,15 @@ export class Llava {
   ): { start: number; prefilled: Prefilled } {
     const textTokens = pieces.filter((piece) => typeof piece === 'number').length;
     const newSequence = () => new Sequence(this.language.newCaches(), pruner.positions);
-    if (cache && !pruner.textDependent && !run.beforeBlock && !run.afterAttention && !run.afterBlock && !run.afterPrefill) {
+    const gapless = pruner.selectionPositions !== 'keep';
+    if (cache && gapless && !pruner.textDependent && !run.beforeBlock && !run.afterAttention && !run.afterBlock && !run.afterPrefill) {
       const { sequence, pieces: start } = cache.begin(pieces, newSequence);
       const held = pieces.slice(0, start);
       const patches = held.reduce<number>((sum, piece) => sum + (typeof piece === 'number' ? 0 : patchesIn(piece.kept)), 0);
       const release = (written: readonly number[] = []) => cache.end([...pieces, ...written]);
       return { start, prefilled: { sequence, visual, textTokens, cached: { tokens: tokensIn(held), patches }, release } };
     }
-    cache?.dispose(); // of no use to a method that chooses by the text or drops tokens between blocks
+    cache?.dispose(); // of no use to a method that chooses by the text, drops tokens between blocks or leaves gaps
     const sequence = newSequence();
     return { start: 0, prefilled: { sequence, visual, textTokens, cached: { tokens: 0, patches: 0 }, release: () => sequence.dispose() } };
   }
@@ -327,6 +329,29 @@ function piecesOf({ textIds, textLengths }: SplitPrompt, images: readonly Encode
     if (image) pieces.push({ image, kept: kept.filter((one) => one.image === i) });
   }
   return pieces;
+}
+
+/**
+ * The place of each row of a prompt among all tokens that it has when nothing is pruned, and their number.
+ * @throws PruneError `BAD_SELECTION` for a merged token that stands for no patch: it has no place
+ */
+function placesOf(pieces: readonly PromptPiece[], tokensPerCrop: (grid: Grid) => number): { places: Int32Array; length: number } {
+  const places: number[] = [];
+  let length = 0;
+  for (const piece of pieces) {
+    if (typeof piece === 'number') {
+      places.push(length++);
+      continue;
+    }
+    for (const { grid, patches, tokens } of piece.kept) {
+      if (patches.includes(-1)) throw new PruneError('BAD_SELECTION', 'A pruner keeps positions, but a token that it merged stands for no patch.');
+      const classTokens = tokens - patches.length;
+      for (let i = 0; i < classTokens; i++) places.push(length + i);
+      for (const patch of patches) places.push(length + classTokens + patch);
+      length += tokensPerCrop(grid);
+    }
+  }
+  return { places: Int32Array.from(places), length };
 }
 
 /** Text ids in a row as their number, images as they are. */

@@ -5,17 +5,20 @@ import type { EncoderFacts, Needs, Pruner, PruningRun, Selection, VisionView } f
 export interface CropSelector {
   readonly name: string;
   readonly count: TokenCount;
+  /** See `Pruner.selectionPositions`. */
+  readonly positions?: 'compact' | 'keep';
   needs(encoder: EncoderFacts): Needs;
   /** @returns `tokens` kept patches, ascending; or what becomes of them, with `tokens` tokens in the end */
   select(view: VisionView, tokens: number, encoder: EncoderFacts): Promise<Int32Array | Selection>;
 }
 
-/** The pruner of a crop selector. What enters the decoder is short from its first block on, and its positions are counted anew. */
+/** The pruner of a crop selector. What enters the decoder is short from its first block on; its positions are counted anew unless it says otherwise. */
 export function beforeDecoder(selector: CropSelector): Pruner {
   return {
     name: selector.name,
     textDependent: false,
-    positions: 'compact',
+    positions: selector.positions ?? 'compact',
+    selectionPositions: selector.positions ?? 'compact',
     needs: (encoder) => selector.needs(encoder),
     enteringTokens: (patches, decoderBlocks) => new Array<number>(decoderBlocks).fill(selector.count(patches)),
     begin({ encoder, patchesPerCrop }): PruningRun {

@@ -2,7 +2,7 @@ import * as tf from '@tensorflow/tfjs';
 import { PruneError } from '../../layers/errors';
 import { finish, type Pause, paced } from '../pacer';
 import { BUDGET_OPTIONS, type Budget, tokenCount, wholeTokens } from './budget';
-import { show } from './checks';
+import { checkPositions, show } from './checks';
 import { determinantalSteps } from './determinantal';
 import type { Method } from './method';
 import { cosineSimilarity, unitRows } from './similarity';
@@ -23,6 +23,8 @@ export type CdPrunerOptions = {
   readonly clip?: RelevanceEncoder;
   /** How far relevance goes before diversity: from 0 to less than 1; default off, which is the relevance as it is. */
   readonly theta?: number;
+  /** Of the kept tokens; default `compact`, as in the released code. */
+  readonly positions?: 'compact' | 'keep';
 } & Budget;
 
 export interface ConditionalOptions {
@@ -38,7 +40,7 @@ export interface ConditionalOptions {
  * @param similarity [N, N], row-major: cosines of the projected tokens
  * @param relevance [N], higher is more relevant; all equal is diversity alone
  * @returns kept tokens, ascending
- * @throws PruneError `TOKENS_INVALID`, `THETA_INVALID`; `FEATURE_SHAPE`, `FEATURES_NOT_FINITE`, `ATTENTION_NOT_FINITE`
+ * @throws PruneError `TOKENS_INVALID`, `METHOD_OPTION_INVALID`; `FEATURE_SHAPE`, `FEATURES_NOT_FINITE`, `ATTENTION_NOT_FINITE`
  */
 export function selectConditional(similarity: Float32Array, relevance: Float32Array, { tokens, theta }: ConditionalOptions): Int32Array {
   return finish(determinantalSteps(similarity, relevance.length, qualities(relevance, checkedTheta(theta)), tokens)).sort();
@@ -57,7 +59,7 @@ function qualities(relevance: Float32Array, theta: number | undefined): Float64A
 function checkedTheta(theta: unknown): number | undefined {
   if (theta === undefined) return undefined;
   if (typeof theta === 'number' && theta >= 0 && theta < 1) return theta;
-  throw new PruneError('THETA_INVALID', `Option "theta" is ${show(theta)}. Give a number from 0 to less than 1, or leave it out.`);
+  throw new PruneError('METHOD_OPTION_INVALID', `Option "theta" is ${show(theta)}. Give a number from 0 to less than 1, or leave it out.`);
 }
 
 /** By CLIP: how little each patch's embedding resembles the question's, -cosine, averaged over the pieces of a long text. */
@@ -96,7 +98,7 @@ async function embeddingRelevance(view: VisionView): Promise<tf.Tensor2D> {
 }
 
 export const cdPrunerMethod: Method<CdPrunerOptions> = {
-  options: [...BUDGET_OPTIONS, 'clip', 'theta'],
+  options: [...BUDGET_OPTIONS, 'clip', 'theta', 'positions'],
   about: {
     title: 'CDPruner',
     acts: 'between projector and decoder, each crop by itself',
@@ -116,15 +118,16 @@ export const cdPrunerMethod: Method<CdPrunerOptions> = {
   },
   example: { method: 'cdpruner', tokens: 64 },
   forAverage: (average) => ({ method: 'cdpruner', tokens: wholeTokens(average) }),
-  create({ tokens, keepRatio, clip, theta }) {
+  create({ tokens, keepRatio, clip, theta, positions = 'compact' }) {
     checkedTheta(theta);
     checkClip(clip);
     const count = tokenCount({ tokens, keepRatio });
     return {
       name: 'cdpruner',
       textDependent: true,
-      positions: 'compact',
-      key: JSON.stringify({ method: 'cdpruner', tokens, keepRatio, clip: clip?.name, theta }),
+      positions: checkPositions(positions),
+      selectionPositions: positions,
+      key: JSON.stringify({ method: 'cdpruner', tokens, keepRatio, clip: clip?.name, theta, positions }),
       needs: () => ({ attention: [] }),
       enteringTokens: (patches, decoderBlocks) => new Array<number>(decoderBlocks).fill(count(patches)),
       begin(request) {

@@ -42,6 +42,12 @@ export function checkScores(scores: Float32Array): void {
   }
 }
 
+/** @throws PruneError `METHOD_OPTION_INVALID` */
+export function checkPositions(positions: unknown): 'compact' | 'keep' {
+  if (positions === 'compact' || positions === 'keep') return positions;
+  throw new PruneError('METHOD_OPTION_INVALID', `Option "positions" is ${show(positions)}. Give "keep" or "compact".`);
+}
+
 /** A value as a message shows it: strings in quotes, so that '32' and 32 differ. */
 export function show(value: unknown): string {
   return typeof value === 'string' ? `"${value}"` : String(value);

@@ -2,11 +2,12 @@ import type * as tf from '@tensorflow/tfjs';
 import { finish, Pacer, type Pause, paced, type Steps } from '../pacer';
 import { beforeDecoder } from './before_decoder';
 import { BUDGET_OPTIONS, type Budget, tokenCount, wholeTokens } from './budget';
-import { wholeNumber } from './checks';
+import { checkPositions, wholeNumber } from './checks';
 import type { Method } from './method';
 import { checkSimilarity, cosineSimilarity } from './similarity';
 
-export type DivPruneOptions = { readonly method: 'divprune' } & Budget;
+/** `positions`: of the kept tokens; default `compact`, as in the released code. */
+export type DivPruneOptions = { readonly method: 'divprune'; readonly positions?: 'compact' | 'keep' } & Budget;
 
 /** Distances looked at between two pauses: about 20 ms. */
 const STEP = 2 ** 22;
@@ -75,7 +76,7 @@ function lowest(values: Float32Array): number {
 }
 
 export const divPruneMethod: Method<DivPruneOptions> = {
-  options: BUDGET_OPTIONS,
+  options: [...BUDGET_OPTIONS, 'positions'],
   about: {
     title: 'DivPrune',
     acts: 'between projector and decoder, each crop by itself',
@@ -93,10 +94,11 @@ export const divPruneMethod: Method<DivPruneOptions> = {
   },
   example: { method: 'divprune', tokens: 56 },
   forAverage: (average) => ({ method: 'divprune', tokens: wholeTokens(average) }),
-  create: (options) =>
+  create: ({ positions = 'compact', ...budget }) =>
     beforeDecoder({
       name: 'divprune',
-      count: tokenCount(options),
+      count: tokenCount(budget),
+      positions: checkPositions(positions),
       needs: () => ({ attention: [] }),
       select: async (view, count) => divPrune(await view.projected(), count, view.pause),
     }),

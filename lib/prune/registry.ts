@@ -6,6 +6,7 @@ import { type DivPruneOptions, divPruneMethod } from './divprune';
 import { type FasterVlmOptions, fasterVlmMethod } from './fastervlm';
 import { type FastVOptions, fastVMethod } from './fastv';
 import { type FitPruneOptions, fitPruneMethod } from './fitprune';
+import { type GPruneOptions, gPruneMethod } from './g_prune';
 import type { Method } from './method';
 import { type MustDropOptions, mustDropMethod } from './mustdrop';
 import { type NoneOptions, noneMethod } from './none';
@@ -13,6 +14,7 @@ import { type PoolOptions, poolMethod } from './pool';
 import { type PruMergeOptions, type PruMergePlusOptions, pruMergeMethod, pruMergePlusMethod } from './prumerge';
 import { type PyramidDropOptions, pyramidDropMethod } from './pyramiddrop';
 import { type RandomOptions, randomMethod } from './random';
+import { type ToDreOptions, toDreMethod } from './todre';
 import { type ToMeOptions, toMeMethod } from './tome';
 import { type TopVOptions, topVMethod } from './topv';
 import type { Pruner } from './types';
@@ -30,6 +32,8 @@ export type PruneOptions =
   | RandomOptions
   | DivPruneOptions
   | CdPrunerOptions
+  | GPruneOptions
+  | ToDreOptions
   | FastVOptions
   | PyramidDropOptions
   | FitPruneOptions
@@ -64,6 +68,8 @@ export const METHODS: { readonly [Name in MethodName]: Method<Extract<PruneOptio
   random: randomMethod,
   divprune: divPruneMethod,
   cdpruner: cdPrunerMethod,
+  'g-prune': gPruneMethod,
+  todre: toDreMethod,
   fastv: fastVMethod,
   pyramiddrop: pyramidDropMethod,
   fitprune: fitPruneMethod,

@@ -180,6 +180,11 @@ export interface Pruner {
   readonly textDependent: boolean;
   /** After a reduction inside the decoder: `keep` original position ids (gaps), or `compact` ones. The decoder's loop carries it out. */
   readonly positions: 'compact' | 'keep';
+  /**
+   * Position ids of what `select` keeps: counted anew (`compact`, the default), or, for pruners with `positions: 'keep'`, those that the patches have when
+   * nothing is pruned (`keep`): a token merged of several patches then has that of the one it stands for.
+   */
+  readonly selectionPositions?: 'compact' | 'keep';
   /** Two pruners of one key do the same to the same image. Without one, only kept patches tell whether a cache can be reused. */
   readonly key?: string;
   /**

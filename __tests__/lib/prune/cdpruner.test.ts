@@ -67,9 +67,9 @@ describe('cdpruner', () => {
   });
 
   it.each([
-    [{ theta: 1 }, 'THETA_INVALID', '"theta" is 1'],
-    [{ theta: -0.1 }, 'THETA_INVALID', '0 to less than 1'],
-    [{ theta: '0.5' }, 'THETA_INVALID', '"0.5"'],
+    [{ theta: 1 }, 'METHOD_OPTION_INVALID', '"theta" is 1'],
+    [{ theta: -0.1 }, 'METHOD_OPTION_INVALID', '0 to less than 1'],
+    [{ theta: '0.5' }, 'METHOD_OPTION_INVALID', '"0.5"'],
     [{ clip: '/models/clip' }, 'CLIP_INVALID', 'loadClip'],
     [{ clip: null }, 'CLIP_INVALID', 'null'],
   ])('refuses %p', (options, code, message) => {

@@ -20,6 +20,14 @@ const OPTIONS: Partial<Record<MethodName, readonly PruneOptions[]>> = {
     { method: 'vtw', layer: 3 },
     { method: 'vtw', layer: 7 },
   ],
+  divprune: [
+    { method: 'divprune', tokens: 12 },
+    { method: 'divprune', tokens: 12, positions: 'keep' },
+  ],
+  todre: [
+    { method: 'todre', tokens: 12 },
+    { method: 'todre', tokens: 20, tau: 1 },
+  ],
   mustdrop: [
     { method: 'mustdrop', globalThreshold: 0.03, individualThreshold: 0.1 },
     { method: 'mustdrop', averageTokens: 15 },

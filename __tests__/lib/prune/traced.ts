@@ -20,6 +20,8 @@ export class Trace {
   readonly steps: Step[] = [];
   /** Sequence rows of the visual tokens that entered block 0. */
   visualRows: Int32Array = new Int32Array(0);
+  /** Their position ids, all rows'. */
+  positions: Int32Array = new Int32Array(0);
   /** By block, rows that its cache forgot after prefill. */
   readonly forgotten: Map<number, Set<number>> = new Map();
 
@@ -54,6 +56,7 @@ export function traced(pruner: Pruner): { readonly pruner: Pruner; readonly trac
       if (hook === 'beforeBlock' && view.block === 0) {
         trace.states = tf.keep(tf.clone(view.states));
         trace.visualRows = view.visualRows;
+        trace.positions = view.positions;
       }
       const reduction = await run[hook]?.(view);
       if (reduction) trace.steps.push(await stepOf(hook, view, reduction));
@@ -97,7 +100,7 @@ export function withoutDropping(llama: Llama, trace: Trace, later: tf.Tensor2D, 
     const width = prompt.shape[1];
     const count = later.shape[0];
     let order = Array.from({ length: prompt.shape[0] }, (_, i) => i); // rows that are in the sequence, by their row of `rows`
-    const places = [...order]; // by row of `rows`
+    const places = Array.from(trace.positions); // by row of `rows`
     let rows = prompt;
     let tail = later;
     const apply = (step: Step) => {
@@ -129,7 +132,7 @@ export function withoutDropping(llama: Llama, trace: Trace, later: tf.Tensor2D, 
           if (query < length ? inside : behind) mask[query * all.shape[0] + key] = 0;
         }
       }
-      const entered = prompt.shape[0];
+      const entered = (trace.positions.at(-1) as number) + 1;
       const ids = Int32Array.from({ length: all.shape[0] }, (_, row) => {
         if (row >= length) return (positions === 'keep' ? entered : order.length) + row - length;
         return positions === 'keep' ? (places[row] as number) : (rank.get(row) ?? 0);
