@@ -30,7 +30,16 @@ it('shift: the table alone is on stdout, a row for each block and each kind, and
 });
 
 it('rank: --json is one object with every method and its budget', async () => {
-  const { code, stdout, stderr } = await analyse('rank', '--images', '1', '--tokens', '12', '--methods', 'vispruner:importantRatio=0.7,random', '--json');
+  const { code, stdout, stderr } = await analyse(
+    'rank',
+    '--images',
+    '1',
+    '--tokens',
+    '12',
+    '--methods',
+    'vispruner:importantRatio=0.7,random',
+    '--json',
+  );
   expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
   expect(JSON.parse(stdout)).toMatchObject({
     analysis: 'rank',

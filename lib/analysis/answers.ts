@@ -11,6 +11,14 @@ export interface AnswerQuality {
   readonly accuracy: Proportion;
 }
 
+/** Accuracy where answers are known, else agreement with the unpruned model. */
+export function measureOf(full: AnswerQuality): { readonly name: string; readonly of: (quality: AnswerQuality) => Proportion } {
+  return full.accuracy.total > 0 ? { name: 'accuracy', of: ({ accuracy }) => accuracy } : { name: 'agreement', of: ({ agreement }) => agreement };
+}
+
+/** Prompts that go through the decoder together. */
+const PACKED = 8;
+
 /** The first token that greedy generation writes after each of a picture's questions. */
 export async function firstAnswers(
   model: VisionLanguageModel,
@@ -18,9 +26,13 @@ export async function firstAnswers(
   prune: Prune,
   signal: AbortSignal | undefined,
 ): Promise<number[]> {
-  const requests = questions.map(({ inputIds }) => ({ inputIds, images }));
-  const results = await model.generateBatch(requests, { prune, maxNewTokens: 1, minNewTokens: 1, signal });
-  return results.map(({ ids }) => ids[0] as number);
+  const first: number[] = [];
+  for (let start = 0; start < questions.length; start += PACKED) {
+    const requests = questions.slice(start, start + PACKED).map(({ inputIds }) => ({ inputIds, images }));
+    const results = await model.generateBatch(requests, { prune, maxNewTokens: 1, minNewTokens: 1, signal });
+    for (const { ids } of results) first.push(ids[0] as number);
+  }
+  return first;
 }
 
 /** Counts answers under one condition. */

@@ -1,4 +1,5 @@
 import type { VisionLanguageModel } from '../model';
+import { firstAnswers } from './answers';
 import { decoderHook, equalPositions, lastRowAttention, ownPositions } from './decoder_hook';
 import { type AnalysedPicture, type AnalysisOptions, CLASS_ATTENTION, checkWhole, classAttention, forEachPicture } from './pictures';
 import { MeanRow } from './statistics';
@@ -13,9 +14,9 @@ export interface DispersionOptions extends AnalysisOptions {
 /** How one kind of attention spreads over N tokens. */
 export interface Dispersion {
   readonly samples: number;
-  /** [N]: what share of the attention the 1, 2, ... N most attended tokens hold, averaged over samples; the last is 1. */
+  /** [N], what share of the attention the 1, 2, ... N most attended tokens hold, averaged over samples; the last is 1. */
   readonly cumulative: Float32Array;
-  /** [bins]: share of all scores of all samples that lie between i / bins and (i + 1) / bins of the largest; the largest lies in the last. */
+  /** [bins], the share of all scores of all samples that lie between i / bins and (i + 1) / bins of the largest; the largest lies in the last. */
   readonly histogram: Float64Array;
   readonly largest: number;
 }
@@ -114,8 +115,7 @@ export async function attentionDispersion(
       found = { encoder: accumulator(), last: accumulator(), equal: accumulator() };
     }
     found.encoder.add(await classAttention(model, picture));
-    const requests = picture.questions.map(({ inputIds }) => ({ inputIds, images: picture.images }));
-    await model.generateBatch(requests, { prune: reader, maxNewTokens: 1, minNewTokens: 1, signal });
+    await firstAnswers(model, picture, reader, signal);
   });
   const { encoder, last, equal } = found as NonNullable<typeof found>;
   return { visualTokens, block, encoder: encoder.result(), last: last.result(), equal: equal.result() };

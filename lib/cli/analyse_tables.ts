@@ -1,7 +1,7 @@
 import type { AttentionDispersion, AttentionShift, EqualPositionAttention, KeptRank, Profile, QuartileRetentions } from '../analysis';
 import { CRITERIA, shareOfTop } from '../analysis';
+import { measureOf } from '../analysis/answers';
 import { type Proportion, shown } from '../eval';
-import { measureOf } from '../plot/analyses';
 import { table } from './output';
 
 /** `91.2 (89.9-92.3)`: in percent, with its 95% interval. */

@@ -1,12 +1,11 @@
 import type * as Plot from '@observablehq/plot';
-import type { AnswerQuality } from '../analysis/answers';
+import { measureOf } from '../analysis/answers';
 import type { AttentionDispersion } from '../analysis/dispersion';
 import type { KeptRank } from '../analysis/effective_rank';
 import { CRITERIA, type EqualPositionAttention } from '../analysis/equal_positions';
 import type { QuartileRetentions } from '../analysis/quartiles';
 import type { AttentionShift } from '../analysis/shift';
 import type { Profile } from '../analysis/statistics';
-import type { Proportion } from '../eval';
 import { stacked } from './figure';
 import { drawFigure } from './svg_node';
 
@@ -184,8 +183,3 @@ function smoothLine(plot: typeof Plot, points: readonly IndexPoint[], visualToke
 }
 
 const capital = (word: string) => word.charAt(0).toUpperCase() + word.slice(1);
-
-/** Accuracy where answers are known, else agreement with the unpruned model. */
-export function measureOf(full: AnswerQuality): { readonly name: string; readonly of: (quality: AnswerQuality) => Proportion } {
-  return full.accuracy.total > 0 ? { name: 'accuracy', of: ({ accuracy }) => accuracy } : { name: 'agreement', of: ({ agreement }) => agreement };
-}

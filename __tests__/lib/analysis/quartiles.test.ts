@@ -45,6 +45,16 @@ describe('of the shipped model', () => {
     expect(found.retentions.some(({ agreement }) => agreement.right < agreement.total)).toBe(true);
   });
 
+  it('more questions than are packed at once are all answered, in order', async () => {
+    const [, ...others] = picture.questions;
+    const many = [...Array(8).fill(picture.questions[0]), ...others];
+    const { full, samples } = await quartileRetention(model, [{ ...picture, questions: many }], { depths: [] });
+    const few = await quartileRetention(model, [picture], { depths: [] });
+    const first = await quartileRetention(model, [{ ...picture, questions: picture.questions.slice(0, 1) }], { depths: [] });
+    expect(samples).toBe(10);
+    expect(full.accuracy.right).toBe(few.full.accuracy.right + 7 * first.full.accuracy.right);
+  });
+
   it('without answers there is agreement alone', async () => {
     const questions = picture.questions.map(({ text }) => ({ text }));
     const { full, samples } = await quartileRetention(model, [{ ...picture, questions }], { depths: [3] });
