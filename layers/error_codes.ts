@@ -534,6 +534,7 @@ export const PRUNE_CODES = {
     remedy: 'Encode the image for each of them by itself.',
     use: true,
   },
+  VERSION_INVALID: { cause: 'A method has no version of that name.', remedy: 'Give one of those that the message lists.', use: true },
 } as const;
 
 export const BACKEND_CODES = {

@@ -14,6 +14,7 @@ import { type PoolOptions, poolMethod } from './pool';
 import { type PruMergeOptions, type PruMergePlusOptions, pruMergeMethod, pruMergePlusMethod } from './prumerge';
 import { type PyramidDropOptions, pyramidDropMethod } from './pyramiddrop';
 import { type RandomOptions, randomMethod } from './random';
+import { type SparseVlmOptions, sparseVlmMethod } from './sparsevlm';
 import { type ToDreOptions, toDreMethod } from './todre';
 import { type ToMeOptions, toMeMethod } from './tome';
 import { type TopVOptions, topVMethod } from './topv';
@@ -36,6 +37,7 @@ export type PruneOptions =
   | ToDreOptions
   | FastVOptions
   | PyramidDropOptions
+  | SparseVlmOptions
   | FitPruneOptions
   | VtwOptions
   | MustDropOptions
@@ -72,6 +74,7 @@ export const METHODS: { readonly [Name in MethodName]: Method<Extract<PruneOptio
   todre: toDreMethod,
   fastv: fastVMethod,
   pyramiddrop: pyramidDropMethod,
+  sparsevlm: sparseVlmMethod,
   fitprune: fitPruneMethod,
   vtw: vtwMethod,
   mustdrop: mustDropMethod,

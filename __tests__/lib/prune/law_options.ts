@@ -16,6 +16,12 @@ const OPTIONS: Partial<Record<MethodName, readonly PruneOptions[]>> = {
     { method: 'vispruner', tokens: 20 },
     { method: 'vispruner', tokens: 7, importantRatio: 0.3 },
   ],
+  sparsevlm: [
+    { method: 'sparsevlm', target: 192 },
+    { method: 'sparsevlm', layers: [2, 4], ratios: [0.5, 0.2] },
+    { method: 'sparsevlm', version: 'plus', target: 128 },
+    { method: 'sparsevlm', version: 1, scale: 3 },
+  ],
   vtw: [
     { method: 'vtw', layer: 3 },
     { method: 'vtw', layer: 7 },
