@@ -21,6 +21,7 @@ import { type TopVOptions, topVMethod } from './topv';
 import type { Pruner } from './types';
 import { type UniformOptions, uniformMethod } from './uniform';
 import { type VFlowOptOptions, vFlowOptMethod } from './vflowopt';
+import { type VisionDropOptions, visionDropMethod } from './visiondrop';
 import { type VisionZipOptions, visionZipMethod } from './visionzip';
 import { type VisPrunerOptions, visPrunerMethod } from './vispruner';
 import { type VtcClsOptions, vtcClsMethod } from './vtc_cls';
@@ -40,6 +41,7 @@ export type PruneOptions =
   | SparseVlmOptions
   | FitPruneOptions
   | VtwOptions
+  | VisionDropOptions
   | MustDropOptions
   | VFlowOptOptions
   | TopVOptions
@@ -77,6 +79,7 @@ export const METHODS: { readonly [Name in MethodName]: Method<Extract<PruneOptio
   sparsevlm: sparseVlmMethod,
   fitprune: fitPruneMethod,
   vtw: vtwMethod,
+  visiondrop: visionDropMethod,
   mustdrop: mustDropMethod,
   vflowopt: vFlowOptMethod,
   topv: topVMethod,
