@@ -1,5 +1,6 @@
+import { PruneError } from '../../layers/errors';
 import type { PruneOptions } from '../prune/registry';
-import { averageOf, type Budgeted, budgeted, hasBudget, type Instead } from './method_budget';
+import { averageOf, type Budgeted, budgeted, hasBudget, type Instead, isNear } from './method_budget';
 import { type ComparedMethod, methodNamed } from './method_list';
 
 /** Shares of the visual tokens at which methods are compared. */
@@ -28,6 +29,8 @@ export interface Unreachable extends Instead {
 
 export interface ConditionOptions {
   readonly methods: readonly ComparedMethod[];
+  /** Methods with all of their options, a budget too: each takes the column that it comes near to. */
+  readonly tuned?: readonly PruneOptions[];
   /** Shares below 1; all tokens are always asked. */
   readonly budgets: readonly number[];
   /** Methods that draw are asked once for each. */
@@ -50,10 +53,10 @@ const IMAGES_PER_SEED = 1_000_000;
  * Every condition of a comparison. Budgets are compared by the tokens that *enter* blocks, averaged over blocks: a method whose first blocks run on
  * all tokens must drop more later, and below what these alone amount to, a budget is out of its reach.
  *
- * @throws PruneError for options that a method refuses
+ * @throws PruneError for options that a method refuses, `METHOD_LIST` for two files of options at one budget
  */
 export function conditionsOf(options: ConditionOptions): Conditions {
-  const { methods, budgets, seeds, blind, patches, decoderBlocks } = options;
+  const { methods, tuned = [], budgets, seeds, blind, patches, decoderBlocks } = options;
   const facts = { patches, decoderBlocks };
   const asked: Condition[] = [{ key: 'all', row: 'all', budget: 1, averageTokens: patches, prune: () => ({ method: 'none' }) }];
   const unreachable: Unreachable[] = [];
@@ -71,13 +74,26 @@ export function conditionsOf(options: ConditionOptions): Conditions {
       continue;
     }
     for (const budget of budgets) {
-      const average = Math.max(1, Math.round(facts.patches * budget));
+      const average = tokensAt(budget, patches);
       const found = budgeted(method, average, facts);
       if ('instead' in found) unreachable.push({ row, budget, ...found.instead });
       else add(`${row} ${average}`, found, budget);
     }
   }
+  for (const prune of tuned) {
+    const averageTokens = averageOf(prune, facts);
+    const budget = budgets.find((share) => averageTokens !== undefined && isNear(averageTokens, tokensAt(share, patches)));
+    const row = `${prune.method}, tuned`;
+    const key = budget === undefined ? row : `${row} ${tokensAt(budget, patches)}`;
+    if (asked.some((other) => other.key === key))
+      throw new PruneError('METHOD_LIST', `Two files of options come to "${key}". Give one for each budget.`);
+    asked.push({ key, row, budget, averageTokens, prune: () => prune });
+  }
   return { asked, unreachable };
+}
+
+function tokensAt(budget: number, patches: number): number {
+  return Math.max(1, Math.round(patches * budget));
 }
 
 type Met = Exclude<Budgeted, { readonly instead: Instead }>;

@@ -38,8 +38,8 @@ export function budgeted(method: ComparedMethod, average: number, facts: BudgetF
   return { instead: { least, nearest: nearest?.averageTokens } };
 }
 
-/** Nearer than whole tokens in every block could always be. */
-function isNear(found: number, wanted: number): boolean {
+/** Whether what a method comes to counts as the budget: within a token, or 3%. */
+export function isNear(found: number, wanted: number): boolean {
   return Math.abs(found - wanted) <= Math.max(1, 0.03 * wanted);
 }
 

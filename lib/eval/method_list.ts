@@ -14,14 +14,14 @@ export interface ComparedMethod {
 /** What a comparison sets itself. */
 const SET_BY_COMPARISON = ['tokens', 'keepRatio', 'averageTokens', 'seed'];
 
-/** Methods that take a budget, and no file that has to be made first. */
+/** Methods that take a budget. */
 const EVERY: readonly string[] = Object.entries<Method<PruneOptions>>(METHODS as unknown as Record<string, Method<PruneOptions>>)
-  .filter(([, { forAverage, about }]) => forAverage !== undefined && about.training === undefined)
+  .filter(([, { forAverage }]) => forAverage !== undefined)
   .map(([name]) => name);
 
 /**
  * Reads methods as a command line has them: `vispruner,vispruner:importantRatio=0.7,random`. Values are JSON or, where they are not, text.
- * `all` stands for every method that takes a budget and needs no training.
+ * `all` stands for every method that takes a budget.
  * @throws PruneError `METHOD_LIST`, `METHOD_UNKNOWN`, `METHOD_OPTION_UNKNOWN`
  */
 export function parseMethods(text: string): ComparedMethod[] {

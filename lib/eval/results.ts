@@ -1,10 +1,13 @@
 import { DataError } from '../../layers/errors';
+import type { PruneOptions } from '../prune/registry';
 import type { Condition, Unreachable } from './conditions';
 import type { MetricName } from './data_set';
 import type { AnsweredQuestion, ImageRecord } from './records';
 
-/** A condition as a file holds it. */
-export type RecordedCondition = Omit<Condition, 'prune'>;
+/** A condition as a file holds it, with its options for the first image. */
+export interface RecordedCondition extends Omit<Condition, 'prune'> {
+  readonly options?: PruneOptions;
+}
 
 /** The first line of a results file: what its records may be counted together by. */
 export interface ResultsHeader {

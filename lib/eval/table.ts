@@ -1,5 +1,6 @@
 import type { Unreachable } from './conditions';
 import { type Estimate, wilson } from './interval';
+import { isNear } from './method_budget';
 import type { Metric } from './metric';
 import type { Cell, Summary } from './summary';
 
@@ -8,9 +9,6 @@ export interface TextTable {
   readonly title: string;
   readonly rows: readonly (readonly string[])[];
 }
-
-/** A budget's cell says what entered where that is further than this from what was meant. */
-const TOLERANCE = 0.03;
 
 /** `91.2 (89.9-92.3)`: a percentage with its 95% interval, or points. */
 export function shown({ value, low, high }: Estimate, unit: Metric['unit']): string {
@@ -66,8 +64,8 @@ function budgetTable(summary: Summary): TextTable {
   const text = (row: string, budget: number): string => {
     const found = cell(row, budget);
     if (found) {
-      const off = Math.abs(found.entering - tokens(budget)) > Math.max(1, TOLERANCE * tokens(budget));
-      return `${shown(found.figure, unit)}${off ? ` at ${found.entering.toFixed(0)}` : ''}`;
+      const near = isNear(found.entering, tokens(budget));
+      return `${shown(found.figure, unit)}${near ? '' : ` at ${found.entering.toFixed(0)}`}`;
     }
     return insteadOf(header.unreachable.find((one) => one.row === row && one.budget === budget));
   };

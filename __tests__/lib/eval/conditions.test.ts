@@ -53,6 +53,23 @@ describe('the conditions of a comparison', () => {
     expect(new Set(drawn.map((prune) => JSON.stringify(prune))).size).toBe(drawn.length);
   });
 
+  it('take the column that options found elsewhere come near to, or none', () => {
+    const tuned = conditionsOf({
+      ...options,
+      methods: [],
+      tuned: [
+        { method: 'fastv', tokens: 85, layer: 1 },
+        { method: 'dedup', tokens: 80 },
+      ],
+    }).asked.slice(2);
+    expect(tuned.map(({ key, row, budget, averageTokens }) => ({ key, row, budget, averageTokens }))).toEqual([
+      { key: 'fastv, tuned 128', row: 'fastv, tuned', budget: 0.5, averageTokens: 127.75 },
+      { key: 'dedup, tuned', row: 'dedup, tuned', budget: undefined, averageTokens: 80 },
+    ]);
+    const twice = { ...options, tuned: [{ method: 'dedup', tokens: 28 } as const, { method: 'dedup', tokens: 28, step: 4 } as const] };
+    expect(() => conditionsOf(twice)).toThrow(expect.objectContaining({ code: 'METHOD_LIST' }));
+  });
+
   it('ask one method twice, with options of its own', () => {
     const prune = asked.find(({ row }) => row === 'vispruner:importantRatio=0.7')?.prune?.(0);
     expect(prune).toMatchObject({ method: 'vispruner', importantRatio: 0.7 });
