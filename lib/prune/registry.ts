@@ -1,12 +1,15 @@
 import { PruneError } from '../../layers/errors';
 import { type CdPrunerOptions, cdPrunerMethod } from './cdpruner';
 import { checkNames, show } from './checks';
+import { type DartOptions, dartMethod } from './dart';
 import { type DedupOptions, dedupMethod } from './dedup';
 import { type DivPruneOptions, divPruneMethod } from './divprune';
 import { type FasterVlmOptions, fasterVlmMethod } from './fastervlm';
 import { type FastVOptions, fastVMethod } from './fastv';
+import { type FeatherOptions, featherMethod } from './feather';
 import { type FitPruneOptions, fitPruneMethod } from './fitprune';
 import { type GPruneOptions, gPruneMethod } from './g_prune';
+import { type HiMapOptions, hiMapMethod } from './himap';
 import type { Method } from './method';
 import { type MustDropOptions, mustDropMethod } from './mustdrop';
 import { type NoneOptions, noneMethod } from './none';
@@ -39,9 +42,12 @@ export type PruneOptions =
   | FastVOptions
   | PyramidDropOptions
   | SparseVlmOptions
+  | DartOptions
   | FitPruneOptions
   | VtwOptions
   | VisionDropOptions
+  | HiMapOptions
+  | FeatherOptions
   | MustDropOptions
   | VFlowOptOptions
   | TopVOptions
@@ -77,9 +83,12 @@ export const METHODS: { readonly [Name in MethodName]: Method<Extract<PruneOptio
   fastv: fastVMethod,
   pyramiddrop: pyramidDropMethod,
   sparsevlm: sparseVlmMethod,
+  dart: dartMethod,
   fitprune: fitPruneMethod,
   vtw: vtwMethod,
   visiondrop: visionDropMethod,
+  himap: hiMapMethod,
+  feather: featherMethod,
   mustdrop: mustDropMethod,
   vflowopt: vFlowOptMethod,
   topv: topVMethod,

@@ -22,6 +22,10 @@ const OPTIONS: Partial<Record<MethodName, readonly PruneOptions[]>> = {
     { method: 'sparsevlm', version: 'plus', target: 128 },
     { method: 'sparsevlm', version: 1, scale: 3 },
   ],
+  feather: [
+    { method: 'feather', removed: 0.3 },
+    { method: 'feather', layers: [1, 4], ratios: [0.5, 0.2] },
+  ],
   vtw: [
     { method: 'vtw', layer: 3 },
     { method: 'vtw', layer: 7 },
