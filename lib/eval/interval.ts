@@ -45,18 +45,19 @@ const RESAMPLES = 1000;
  */
 export function bootstrap(clusters: readonly (readonly number[])[], value: (sums: readonly number[]) => number): Estimate {
   const width = clusters[0]?.length ?? 0;
-  const sumOf = (pick: (i: number) => readonly number[]): number[] => {
-    const sums = new Array<number>(width).fill(0);
+  const flat = Float64Array.from(clusters.flat());
+  const sumOf = (pick: (i: number) => number): number[] => {
+    const sums = new Float64Array(width);
     for (let i = 0; i < clusters.length; i++) {
-      const cluster = pick(i);
-      for (let j = 0; j < width; j++) sums[j] = (sums[j] as number) + (cluster[j] as number);
+      const start = pick(i) * width;
+      for (let j = 0; j < width; j++) sums[j]! += flat[start + j]!;
     }
-    return sums;
+    return Array.from(sums);
   };
   const random = new Random(0);
-  const drawn = Array.from({ length: RESAMPLES }, () => value(sumOf(() => clusters[random.below(clusters.length)] as readonly number[])));
+  const drawn = Array.from({ length: RESAMPLES }, () => value(sumOf(() => random.below(clusters.length))));
   const sorted = drawn.filter((one) => !Number.isNaN(one)).sort((a, b) => a - b);
-  return { value: value(sumOf((i) => clusters[i] as readonly number[])), low: percentile(sorted, 0.025), high: percentile(sorted, 0.975) };
+  return { value: value(sumOf((i) => i)), low: percentile(sorted, 0.025), high: percentile(sorted, 0.975) };
 }
 
 /** By linear interpolation; NaN of nothing. */
@@ -78,8 +79,8 @@ export function clusteredMean(images: readonly { readonly score: number; readonl
   const total = images.reduce((sum, image) => sum + image.total, 0);
   const value = images.reduce((sum, image) => sum + image.score, 0) / total;
   const asked = images.filter((image) => image.total > 0);
-  if (asked.length < 2) return { value, low: 0, high: 1 };
+  if (asked.length < 2) return { value, low: Number.NEGATIVE_INFINITY, high: Number.POSITIVE_INFINITY };
   const squares = asked.reduce((sum, image) => sum + (image.score - value * image.total) ** 2, 0);
   const half = (Z_95 * Math.sqrt((squares * asked.length) / (asked.length - 1))) / total;
-  return { value, low: Math.max(0, value - half), high: Math.min(1, value + half) };
+  return { value, low: value - half, high: value + half };
 }

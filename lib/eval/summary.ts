@@ -1,4 +1,5 @@
-import { bootstrap, clusteredMean, type Estimate, percentile, wilson } from './interval';
+import { differenceOf, estimateOf, estimateOfScores, INTERVALS, mean, type SeedCounts } from './estimates';
+import { type Estimate, percentile, wilson } from './interval';
 import { addCounts, type Counts, type Detail, type Metric, type ScoredAnswer } from './metric';
 import { METRICS } from './metrics';
 import type { AnsweredQuestion, ImageRecord, QuestionTime } from './records';
@@ -15,6 +16,8 @@ export interface Cell {
   readonly budget?: number;
   /** The first figure; of several seeds their mean. */
   readonly figure: Estimate;
+  /** How much more that is than the reference has at the same budget, paired by image. */
+  readonly difference?: Estimate;
   /** The first figure of each seed. */
   readonly seeds: Readonly<Record<string, number>>;
   readonly details: Readonly<Record<string, Detail>>;
@@ -45,21 +48,19 @@ export interface Summary {
   readonly groups: readonly string[];
   /** What one gets without a model, by group: with the answer that is right most often; where each question has one right answer. */
   readonly commonest?: Readonly<Record<string, GroupFigure>>;
+  /** The row that others are compared with. */
+  readonly reference?: string;
   readonly cells: readonly Cell[];
 }
 
 const PHASES = ['encode', 'select', 'prefill', 'decode', 'total'] as const;
 
-const INTERVALS: Readonly<Record<Metric['kind'], string>> = {
-  share: "Wilson's over questions; of several seeds together, normal over images",
-  mean: 'normal over images',
-  composite: 'bootstrap over images',
-};
-
 /** What came out of a run. */
 export function summarize({ header, records }: Results): Summary {
   const metric: Metric = METRICS[header.data.metric];
+  const reference = referenceOf(header.conditions);
   const groups = [...new Set(records.flatMap(({ questions }) => questions.map(({ group }) => group)))];
+  const counted = cellsOf(header.conditions).map((conditions) => cellOf(conditions, records, metric, groups));
   return {
     header,
     images: records.length,
@@ -69,8 +70,19 @@ export function summarize({ header, records }: Results): Summary {
     interval: INTERVALS[metric.kind],
     groups,
     commonest: commonestOf(records, metric, groups),
-    cells: cellsOf(header.conditions).map((conditions) => cellOf(conditions, records, metric, groups)),
+    ...(reference === undefined ? {} : { reference }),
+    cells: counted.map((cell) => {
+      const other = cell.row === reference ? undefined : counted.find(({ row, budget }) => row === reference && budget === cell.budget);
+      const { counts, ...rest } = cell;
+      return { ...rest, ...(other ? { difference: differenceOf(counts, other.counts, metric) } : {}) };
+    }),
   };
+}
+
+/** What others are compared with at the same budget: VisPruner where it is there, else the first method. */
+function referenceOf(conditions: readonly RecordedCondition[]): string | undefined {
+  const rows = conditions.filter(({ budget }) => budget !== undefined && budget < 1).map(({ row }) => row);
+  return rows.includes('vispruner') ? 'vispruner' : rows[0];
 }
 
 /** Conditions that share a cell. */
@@ -83,7 +95,11 @@ function cellsOf(conditions: readonly RecordedCondition[]): RecordedCondition[][
   return [...cells.values()];
 }
 
-function cellOf(conditions: readonly RecordedCondition[], records: readonly ImageRecord[], metric: Metric, groups: readonly string[]): Cell {
+interface CountedCell extends Cell {
+  readonly counts: SeedCounts;
+}
+
+function cellOf(conditions: readonly RecordedCondition[], records: readonly ImageRecord[], metric: Metric, groups: readonly string[]): CountedCell {
   const [{ row, budget }] = conditions as [RecordedCondition];
   const scored = conditions.map(({ key }) => records.map(({ questions }) => questions.map((question) => scoredAnswer(question, key, metric))));
   const counts = scored.map((images) => images.map((answers) => metric.counts(answers)));
@@ -91,7 +107,8 @@ function cellOf(conditions: readonly RecordedCondition[], records: readonly Imag
   return {
     row,
     budget,
-    figure: estimateOf(counts, totals, metric),
+    counts,
+    figure: estimateOf(counts, metric),
     seeds: Object.fromEntries(conditions.flatMap(({ seed }, i) => (seed === undefined ? [] : [[String(seed), metric.value(totals[i] as Counts)]]))),
     details: meanDetails(totals.map((total) => metric.details?.(total) ?? {})),
     groups: Object.fromEntries(groups.map((group) => [group, groupFigure(scored, group, metric)])),
@@ -105,28 +122,6 @@ function scoredAnswer({ said: all, ...question }: AnsweredQuestion, key: string,
   return { ...question, said, score: metric.score(said, question) };
 }
 
-/** `counts[seed][image]` */
-function estimateOf(counts: readonly (readonly Counts[])[], totals: readonly Counts[], metric: Metric): Estimate {
-  const [{ score = 0, total = 0 }] = totals as [Counts];
-  if (metric.kind === 'share' && totals.length === 1) {
-    const { share, low, high } = wilson({ right: score, total });
-    return { value: share, low, high };
-  }
-  if (metric.kind !== 'composite') {
-    return clusteredMean(meanOverSeeds(counts.map((images) => images.map((one) => ({ score: one['score'] ?? 0, total: one['total'] ?? 0 })))));
-  }
-  const names = [...new Set(totals.flatMap((total) => Object.keys(total)))];
-  const images = counts[0]?.length ?? 0;
-  const clusters = Array.from({ length: images }, (_, i) => counts.flatMap((of) => names.map((name) => of[i]?.[name] ?? 0)));
-  const figureOf = (sums: readonly number[], seed: number): number =>
-    metric.value(Object.fromEntries(names.map((name, j) => [name, sums[seed * names.length + j] as number])));
-  return bootstrap(clusters, (sums) => mean(counts.map((_, seed) => figureOf(sums, seed))));
-}
-
-function meanOverSeeds(seeds: readonly (readonly { score: number; total: number }[])[]): { score: number; total: number }[] {
-  return (seeds[0] ?? []).map(({ total }, i) => ({ score: mean(seeds.map((images) => images[i]?.score ?? 0)), total }));
-}
-
 function groupFigure(scored: readonly (readonly (readonly ScoredAnswer[])[])[], group: string, metric: Metric): GroupFigure {
   const seeds = scored.map((images) =>
     images.map((answers) => {
@@ -134,13 +129,8 @@ function groupFigure(scored: readonly (readonly (readonly ScoredAnswer[])[])[], 
       return { score: own.reduce((sum, { score }) => sum + score, 0), total: own.length };
     }),
   );
-  const images = meanOverSeeds(seeds);
-  const questions = images.reduce((sum, { total }) => sum + total, 0);
-  if (metric.kind === 'share' && seeds.length === 1) {
-    const { share, low, high } = wilson({ right: images.reduce((sum, { score }) => sum + score, 0), total: questions });
-    return { questions, value: share, low, high };
-  }
-  return { questions, ...clusteredMean(images) };
+  const questions = (seeds[0] ?? []).reduce((sum, { total }) => sum + total, 0);
+  return { questions, ...estimateOfScores(seeds, metric) };
 }
 
 function commonestOf(records: readonly ImageRecord[], metric: Metric, groups: readonly string[]): Record<string, GroupFigure> | undefined {
@@ -177,8 +167,4 @@ function timeOf(conditions: readonly RecordedCondition[], records: readonly Imag
     median: all((values) => percentile(values, 0.5)),
     quartiles: [percentile(totals, 0.25), percentile(totals, 0.75)],
   };
-}
-
-function mean(values: readonly number[]): number {
-  return values.reduce((sum, value) => sum + value, 0) / values.length;
 }

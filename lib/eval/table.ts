@@ -26,7 +26,7 @@ function percentOf(share: number): string {
 
 /** The tables of a run: by budget, by group, each seed, further figures, times. Those with nothing in them are left out. */
 export function summaryTables(summary: Summary): TextTable[] {
-  const tables = [budgetTable(summary), groupTable(summary), seedTable(summary), detailTable(summary), timeTable(summary)];
+  const tables = [budgetTable(summary), differenceTable(summary), groupTable(summary), seedTable(summary), detailTable(summary), timeTable(summary)];
   return tables.filter((one): one is TextTable => one !== undefined);
 }
 
@@ -83,6 +83,27 @@ function budgetTable(summary: Summary): TextTable {
 }
 
 const COLUMNS: Readonly<Record<string, string>> = { all: 'all tokens', blind: 'blind (no image)' };
+
+/** Only where there is something to compare with the reference. */
+function differenceTable(summary: Summary): TextTable | undefined {
+  const { budgets, rows, tokens, cell } = layoutOf(summary);
+  const { reference, unit } = summary;
+  const body = rows.flatMap((row) => {
+    const differences = budgets.map((budget) => cell(row, budget)?.difference);
+    return differences.some((one) => one !== undefined) ? [[row, ...differences.map((one) => (one ? signed(one, unit) : '-'))]] : [];
+  });
+  if (body.length === 0) return undefined;
+  const measure = unit === 'share' ? 'percentage points' : 'points';
+  return {
+    title: `difference to ${reference} at the same budget, ${measure}, paired by image (95% interval); * where that is all on one side of 0`,
+    rows: [['tokens', ...budgets.map((budget) => String(tokens(budget)))], ...body],
+  };
+}
+
+function signed({ value, low, high }: Estimate, unit: Metric['unit']): string {
+  const [is, from, to] = [value, low, high].map((one) => `${one > 0 ? '+' : ''}${inUnit(one, unit)}`);
+  return `${is} (${from} to ${to})${low > 0 || high < 0 ? ' *' : ''}`;
+}
 
 /** A cell that stays empty, with what could be had. */
 function insteadOf(cell: Unreachable | undefined): string {

@@ -72,6 +72,18 @@ describe('a summary', () => {
     expect(cell('a', 0.11).time).toBeUndefined();
   });
 
+  it('pairs a row with the first at the same budget: what is hard for both does not widen the interval', () => {
+    expect(summary.reference).toBe('a');
+    const { value, low, high } = cell('r', 0.5).difference!;
+    expect(value).toBeCloseTo(-0.15, 12);
+    // By image, of two questions: r has 6 times 1, twice 0.5, twice 0 right; a has 10 times 1. Differences 0, -0.5, -1; of the mean of shares, half of that.
+    const variance = (6 * 0.3 ** 2 + 2 * 0.2 ** 2 + 2 * 0.7 ** 2) / 9;
+    expect(high - value).toBeCloseTo((1.959964 * Math.sqrt(variance / 10)) / 2, 5);
+    expect(value - low).toBeCloseTo(high - value, 12);
+    for (const one of ['a', 'all', 'blind', 'free'])
+      for (const { difference } of summary.cells.filter(({ row }) => row === one)) expect(difference).toBeUndefined();
+  });
+
   it('gives composite figures an interval from resampled images', () => {
     const asked = (image: number) => ({ id: String(image), group: 'existence', text: '?', reference: 'yes' as const });
     const mme = summarize({
@@ -105,7 +117,8 @@ describe('the tables', () => {
     expect(rows.find(([name]) => name === 'free (77 tokens)')?.[1]).toMatch(/^75\.0 /);
   });
 
-  it('list each seed, each group, and the times', () => {
+  it('list each seed, each group, the differences, and the times', () => {
+    expect(row('difference to a', 'r')).toEqual(['r', '-15.0 (-28.1 to -1.9) *', '-']);
     expect(row('each seed', 'r, seed 2')).toEqual(['r, seed 2', '30.0', '-']);
     expect(row('by group', 'two').slice(0, 3)).toEqual(['two', '10', '100.0 (72.2-100.0)']);
     expect(row('ms a question', 'r')).toEqual(['r', '128', '2', '10.0', '1.0', '5.0', '0.0', '20.0', '15.0-25.0', '20.0']);
