@@ -76,7 +76,7 @@ export const vFlowOptMethod: Method<VFlowOptOptions> = {
     if (cell !== undefined) atLeast(cell, 'cell', 1);
     const cellOf = ({ rows, columns }: Grid) => cell ?? Math.max(1, DEFAULTS.cellShare * Math.max(rows, columns));
     const layersOf = (blocks: number) => {
-      const layers = own ?? scaledLayers(LAYERS, blocks);
+      const layers = own ?? vFlowOptLayers(blocks);
       checkDepth(layers, 'layers', blocks, blocks - 1);
       return layers;
     };
@@ -168,6 +168,11 @@ async function selectCrop(
   return { selection: { kept, merged }, importance: Float32Array.from(kept, (patch) => importance[patch]!) };
 }
 
+/** The blocks of a decoder before which its stages drop. */
+export function vFlowOptLayers(blocks: number): readonly number[] {
+  return scaledLayers(LAYERS, blocks);
+}
+
 /** What each stage leaves of those that enter the decoder. */
 function stageCounts(tokens: number, ratios: readonly number[]): number[] {
   let left = tokens;
@@ -179,7 +184,7 @@ function stageCounts(tokens: number, ratios: readonly number[]): number[] {
 
 function forAverage(average: number, { patches, decoderBlocks }: BudgetFacts): VFlowOptOptions | undefined {
   const method = 'vflowopt' as const;
-  const layers = scaledLayers(LAYERS, decoderBlocks);
+  const layers = vFlowOptLayers(decoderBlocks);
   if (average >= patches || layers.length === 0) return average >= patches ? { method, tokens: patches, stageRatios: [1, 1] } : undefined;
   const distance = ({ share }: (typeof PUBLISHED)[number]) => Math.abs(Math.log(average / patches / share));
   const { stageRatios, threshold, cellShare } = [...PUBLISHED].sort((a, b) => distance(a) - distance(b))[0]!;

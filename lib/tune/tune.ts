@@ -5,11 +5,13 @@ import type { PruneOptions } from '../prune/registry';
 import { tuneFitPrune } from './fitprune';
 import { encodeSamples, type TuneSample } from './tune_set';
 import type { Tuner } from './tuner';
+import { tuneVFlowOpt } from './vflowopt';
 import { tuneVtw } from './vtw';
 
 /** The searches there are, by method. A method that is not here has nothing to be searched. */
 export const TUNERS: Readonly<Record<string, Tuner>> = {
   fitprune: tuneFitPrune,
+  vflowopt: tuneVFlowOpt,
   vtw: tuneVtw,
 };
 
