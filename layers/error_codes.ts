@@ -488,7 +488,7 @@ export const PRUNE_CODES = {
     remedy: 'Give {method, ...} or an object with the interface Pruner.',
     use: true,
   },
-  QUESTION_MISSING: {
+  QUESTION_UNKNOWN: {
     cause: 'A method reads the question as text, and the call has ids alone.',
     remedy: 'Use ask or stream, which know the text, or an option of the method that does without.',
     use: true,
@@ -501,6 +501,11 @@ export const PRUNE_CODES = {
   RECIPE_INVALID: {
     cause: 'A recipe of deletions is not one whole number a block, or deletes all tokens.',
     remedy: 'Fit one to the model at hand with "vispruner tune".',
+    use: true,
+  },
+  SEARCH_EMPTY: {
+    cause: 'The search for a method found nothing that meets its conditions.',
+    remedy: 'Give more samples, or conditions that the message shows to be within reach.',
     use: true,
   },
   SEED_INVALID: {

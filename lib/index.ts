@@ -103,9 +103,13 @@ export { PromptCache } from './prompt_cache';
 // Pruning
 export { type ConditionalOptions, type RelevanceEncoder, selectConditional } from './prune/cdpruner';
 export { divPrune, selectDiverse } from './prune/divprune';
+export { type GraphOptions, gPrune, graphScores } from './prune/g_prune';
+export { kneeCount } from './prune/interaction';
 export type { EncoderReducer, EncoderView, MergedTokens, RowGroups } from './prune/merging';
+export { type Prototypes, redundancy } from './prune/prototypes';
 export { outlierCount, PruMergeChooser } from './prune/prumerge_choice';
 export { createPruner, METHODS, type PruneOptions } from './prune/registry';
+export { mutualAttention, selectDispersed } from './prune/todre';
 export { type ToMeSchedule, toMeCounts, toMeGroups } from './prune/tome';
 export type {
   AttentionNeed,

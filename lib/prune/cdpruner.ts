@@ -160,11 +160,11 @@ async function choose(view: VisionView, options: ConditionalOptions, clip: ClipR
   }
 }
 
-/** @throws PruneError `QUESTION_MISSING` */
+/** @throws PruneError `QUESTION_UNKNOWN` */
 function questionOf({ question }: RequestView): string {
   if (question !== undefined) return question;
   throw new PruneError(
-    'QUESTION_MISSING',
+    'QUESTION_UNKNOWN',
     'Method "cdpruner" with "clip" reads the question as text, and this call has its ids alone. Use ask or stream, or leave "clip" out.',
   );
 }

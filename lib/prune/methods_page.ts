@@ -59,6 +59,6 @@ Source: ${about.source}.${differences}`;
 
 /** Plain data as one would type it. */
 function literal(options: PruneOptions): string {
-  const fields = Object.entries(options).map(([key, value]) => `${key}: ${typeof value === 'string' ? `'${value}'` : value}`);
+  const fields = Object.entries(options).map(([key, value]) => `${key}: ${typeof value === 'string' ? `'${value}'` : JSON.stringify(value)}`);
   return `{ ${fields.join(', ')} }`;
 }

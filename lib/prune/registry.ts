@@ -10,10 +10,12 @@ import { type FeatherOptions, featherMethod } from './feather';
 import { type FitPruneOptions, fitPruneMethod } from './fitprune';
 import { type GPruneOptions, gPruneMethod } from './g_prune';
 import { type HiMapOptions, hiMapMethod } from './himap';
+import { type InteractionOptions, interactionMethod } from './interaction';
 import type { Method } from './method';
 import { type MustDropOptions, mustDropMethod } from './mustdrop';
 import { type NoneOptions, noneMethod } from './none';
 import { type PoolOptions, poolMethod } from './pool';
+import { type PrototypesOptions, prototypesMethod } from './prototypes';
 import { type PruMergeOptions, type PruMergePlusOptions, pruMergeMethod, pruMergePlusMethod } from './prumerge';
 import { type PyramidDropOptions, pyramidDropMethod } from './pyramiddrop';
 import { type RandomOptions, randomMethod } from './random';
@@ -39,6 +41,8 @@ export type PruneOptions =
   | CdPrunerOptions
   | GPruneOptions
   | ToDreOptions
+  | PrototypesOptions
+  | InteractionOptions
   | FastVOptions
   | PyramidDropOptions
   | SparseVlmOptions
@@ -80,6 +84,8 @@ export const METHODS: { readonly [Name in MethodName]: Method<Extract<PruneOptio
   cdpruner: cdPrunerMethod,
   'g-prune': gPruneMethod,
   todre: toDreMethod,
+  prototypes: prototypesMethod,
+  interaction: interactionMethod,
   fastv: fastVMethod,
   pyramiddrop: pyramidDropMethod,
   sparsevlm: sparseVlmMethod,
@@ -115,8 +121,9 @@ export function createPruner(prune: PruneOptions | Pruner): Pruner {
   const method = METHODS[options.method] as Method<PruneOptions>;
   const { method: name, ...own } = options;
   checkNames(own, method.options, `Method "${name}"`);
-  const key = keyOf(options);
-  return { ...method.create(options), ...(key === undefined ? {} : { key }) };
+  const pruner = method.create(options);
+  const key = pruner.key ?? keyOf(options);
+  return { ...pruner, ...(key === undefined ? {} : { key }) };
 }
 
 /** Options as text, where they are plain data: a function or a tensor among them tells nothing of what it does. */

@@ -3,6 +3,7 @@ import type { VisionLanguageModel } from '../model';
 import { checkNames, show } from '../prune/checks';
 import type { PruneOptions } from '../prune/registry';
 import { tuneFitPrune } from './fitprune';
+import { tunePrototypes } from './prototypes';
 import { encodeSamples, type TuneSample } from './tune_set';
 import type { Tuner } from './tuner';
 import { tuneVFlowOpt } from './vflowopt';
@@ -12,6 +13,7 @@ import { tuneVtw } from './vtw';
 export const TUNERS: Readonly<Record<string, Tuner>> = {
   fitprune: tuneFitPrune,
   vflowopt: tuneVFlowOpt,
+  prototypes: tunePrototypes,
   vtw: tuneVtw,
 };
 

@@ -63,7 +63,7 @@ describe('cdpruner', () => {
   const [one] = cases as [Recorded];
 
   it('refuses a CLIP where the question is known as ids alone, and says what to do', async () => {
-    await expect(kept(one, { clip: clipOf(one) })).rejects.toMatchObject({ code: 'QUESTION_MISSING', message: expect.stringContaining('ask') });
+    await expect(kept(one, { clip: clipOf(one) })).rejects.toMatchObject({ code: 'QUESTION_UNKNOWN', message: expect.stringContaining('ask') });
   });
 
   it.each([

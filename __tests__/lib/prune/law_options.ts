@@ -34,6 +34,11 @@ const OPTIONS: Partial<Record<MethodName, readonly PruneOptions[]>> = {
     { method: 'divprune', tokens: 12 },
     { method: 'divprune', tokens: 12, positions: 'keep' },
   ],
+  prototypes: [
+    { method: 'prototypes', prototypes: codebook(), tokens: 12 },
+    { method: 'prototypes', prototypes: codebook(), threshold: 0.3 },
+  ],
+  interaction: [{ method: 'interaction' }, { method: 'interaction', tokens: 20, finalTokens: 9, layer: 3 }],
   todre: [
     { method: 'todre', tokens: 12 },
     { method: 'todre', tokens: 20, tau: 1 },
@@ -61,4 +66,9 @@ export function lawOptions(name: MethodName): readonly PruneOptions[] {
 export function keepAllOptions(name: MethodName): PruneOptions | undefined {
   if (NEVER_PLAIN.includes(name)) return undefined;
   return (METHODS[name] as Method<PruneOptions>).forAverage?.(FACTS.patches, FACTS);
+}
+
+/** Some vectors as wide as the law model's decoder. */
+function codebook(): number[][] {
+  return Array.from({ length: 5 }, (_, row) => Array.from({ length: 24 }, (_, i) => Math.sin(row * 7 + i * (row + 1.3))));
 }
