@@ -468,8 +468,8 @@ export const PRUNE_CODES = {
     use: true,
   },
   METHOD_LIST: {
-    cause: 'A list of methods to be compared is not written as it should be.',
-    remedy: 'Write names between commas, each with its options as name:option=value; budgets and seeds are given for all.',
+    cause: 'A method with its options, or a list of methods to be compared, is not written as it should be.',
+    remedy: 'Write name:option=value; of a list, names between commas, whose budgets and seeds are given for all.',
     use: true,
   },
   METHOD_OPTION_INVALID: {
@@ -685,7 +685,7 @@ export const USE_CODES = {
   },
   OVERLAY_NAME: { cause: 'The picture is written as PNG, but its name says otherwise.', remedy: 'Give a name that ends in .png.', use: true },
   PRUNE_OPTIONS_TWICE: {
-    cause: 'Pruning is given in a file and by options of the command line too.',
+    cause: 'Pruning, or an option of it, is given in two places of the command line.',
     remedy: 'Leave one of the two out.',
     use: true,
   },

@@ -35,18 +35,8 @@ it.each([
   ['a search without its budget', ['tune', 'fitprune'], /\[BUDGET_MISSING\]/],
   ['an option that the search does not have', ['tune', 'vtw', '--set', 'et=1'], /\[METHOD_OPTION_UNKNOWN\].*et/],
   ['an option of a search that is no number', ['tune', 'vtw', '--set', 'eta'], /name=number/],
-  ['pruning in a file and in options', ['ask', '--prune-options', 'a.json', '--tokens', '4', STARS, QUESTION], /\[PRUNE_OPTIONS_TWICE\].*tokens/],
 ])('wrong use ends with code 2: %s', async (_, args, message) => {
   const { code, stdout, stderr } = await run(...args);
   expect(stderr).toMatch(message);
   expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
-});
-
-it('a file of options that is not there, or holds no options, is named', async () => {
-  const missing = await run('ask', '--prune-options', path.join(folder, 'none.json'), STARS, QUESTION);
-  expect(missing).toMatchObject({ code: 1, stdout: '', stderr: expect.stringMatching(/\[FILE_NOT_FOUND\].*none\.json/) });
-  const file = path.join(folder, 'text.json');
-  await writeFile(file, '"fastv"');
-  const text = await run('select', '--prune-options', file, STARS);
-  expect(text).toMatchObject({ code: 2, stdout: '', stderr: expect.stringContaining('[OPTIONS_INVALID]') });
 });

@@ -4,6 +4,7 @@ import { readJson } from '../../weights/byte_directory';
 import { openDirectory } from '../../weights/byte_directory_node';
 import { checkedSchema, type JsonSchema } from '../grammar/json_schema';
 import { createPruner } from '../prune/registry';
+import { methodNamed } from '../prune/written';
 import { Sampler } from '../sampler';
 import { chatFromLines } from './chat';
 import type { CommandContext } from './context';
@@ -51,8 +52,8 @@ export function addAsk(program: Command, { signal }: CommandContext): void {
     .option('--json', 'print one JSON object when the answer is complete; in a chat, one a line')
     .action(async (words: string[], flags: AskFlags) => {
       const { temperature, topP, topK, maxNewTokens, stop, choice, overlay, json } = flags;
-      const seed = choice && flags.prune === 'random' ? undefined : flags.seed; // of what is drawn: patches here, not words
       const pruner = createPruner(await pruneOptions(flags));
+      const seed = choice && methodNamed(pruner.name).options.includes('seed') ? undefined : flags.seed; // of what is drawn: patches here, not words
       new Sampler({ temperature, topP, topK, seed });
       const schema = flags.schema === undefined ? undefined : await readSchema(flags.schema, signal);
       const options = { prune: pruner, temperature, topP, topK, seed, maxNewTokens, stop, choices: choice, schema };

@@ -4,7 +4,8 @@ import { readJson } from '../../weights/byte_directory';
 import { openDirectory } from '../../weights/byte_directory_node';
 import { BACKENDS, type BackendName } from '../backend/backends';
 import { WEIGHT_DTYPES, type WeightDtype } from '../backend/precision';
-import type { PruneOptions } from '../prune/registry';
+import { METHODS, type PruneOptions } from '../prune/registry';
+import { methodNamed, parseMethod } from '../prune/written';
 import { UseError } from './errors';
 import { shippedModel } from './package_files';
 
@@ -64,13 +65,16 @@ export function addModelOptions(command: Command): Command {
 
 export function addPruneOptions(command: Command, usual: string): Command {
   return command
-    .option('--prune <method>', `vispruner, fastervlm, dedup, random, fastv or none (default: ${usual})`)
+    .option(
+      '--prune <method>',
+      `a method, with options of its own as in pyramiddrop:ratio=0.4 (default: ${usual}): ${Object.keys(METHODS).join(', ')}`,
+    )
     .option('--prune-options <file.json>', 'or a method with its options, {"method": …}, as "vispruner tune" writes them')
     .option('--tokens <n>', 'visual tokens to keep of each crop', number)
     .option('--keep-ratio <f>', 'or the fraction of them to keep, above 0, at most 1', number)
     .option('--important-ratio <r>', 'vispruner: share kept for its attention, 0 to 1 (default: 0.5)', number)
     .option('--step <n>', 'vispruner, dedup: patches removed in a round of deduplication (default: 8)', number)
-    .option('--layer <k>', 'fastv: the decoder block before which tokens are dropped (default: 2)', number)
+    .option('--layer <k>', 'fastv, dart, vtw: the decoder block before which tokens are dropped', number)
     .option('--average-tokens <n>', 'fastv: a budget as visual tokens entering a block, averaged over all blocks', number)
     .option('--seed <n>', 'of every draw: random pruning, and sampling (default: 0)', number);
 }
@@ -96,7 +100,14 @@ const METHOD_FLAGS = ['tokens', 'keepRatio', 'importantRatio', 'step', 'layer', 
 
 function fromFlags(flags: PruneFlags, usual: 'none' | 'vispruner'): PruneOptions {
   const given = METHOD_FLAGS.map((name) => [name, flags[name]] as const).filter(([, value]) => value !== undefined);
-  const method = flags.prune ?? (given.length > 0 ? 'vispruner' : usual);
-  const seed = method === 'random' && flags.seed !== undefined ? [['seed', flags.seed] as const] : [];
-  return { method, ...Object.fromEntries([...given, ...seed]) } as unknown as PruneOptions; // `createPruner` checks every name and value
+  const { name, options } = parseMethod(flags.prune ?? (given.length > 0 ? 'vispruner' : usual));
+  const twice = given.find(([option]) => option in options);
+  if (twice) {
+    throw new UseError(
+      'PRUNE_OPTIONS_TWICE',
+      `The option "${twice[0]}" is given in --prune ${flags.prune} and by itself too. Leave one of the two out.`,
+    );
+  }
+  const draws = methodNamed(name).options.includes('seed') && flags.seed !== undefined && !('seed' in options);
+  return { method: name, ...Object.fromEntries(given), ...options, ...(draws ? { seed: flags.seed } : {}) } as unknown as PruneOptions; // `createPruner` checks every value
 }

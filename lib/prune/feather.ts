@@ -4,7 +4,7 @@ import { checkScores, fraction, wholeNumber } from './checks';
 import { checkDepth, checkLayers, scaledLayers } from './depth';
 import type { Method } from './method';
 import { descendingOrder, highest } from './ranking';
-import { checkRatios, enteringByStage, mean, nearestKnob } from './stages';
+import { checkRatios, enteringByStage, gentlest, mean, nearestKnob } from './stages';
 import type { DecoderView, Grid } from './types';
 
 /** Blocks of 32, and earlier ones for averages that these can't reach. */
@@ -15,6 +15,8 @@ const EARLIER = [
 ];
 const REMOVED = 0.7;
 const STRIDE = 3;
+/** Below this share, earlier layers are the better way to a small average. */
+const LEAST_SHARE = 0.2;
 
 export interface FeatherOptions {
   readonly method: 'feather';
@@ -46,7 +48,7 @@ export const featherMethod: Method<FeatherOptions> = {
     grade: 'exact',
     differences: [
       'With `ratios`, the most attended tokens fill up what the grid leaves of a fixed count, so that budgets can be equal; the released code lets the size of the union vary.',
-      'Layers are scaled to the depth of the decoder. For another average, shares are those that r would leave if grid and attention chose independently, at layers 2 and 8 or 1 and 4 of 32 where 8 and 16 can not reach it (ours).',
+      'Layers are scaled to the depth of the decoder. For another average, shares are those that r would leave if grid and attention chose independently, at layers 2 and 8 or 1 and 4 of 32 where 8 and 16 would have to drop nearly all at once (ours).',
       'Each crop has a grid of its own, of any shape; the visual tokens of all crops are ranked together. Tokens that were merged before the decoder are on no grid.',
       'A head of whose attention nothing at all reaches visual tokens in float32 counts for nothing.',
       'Of equal attention, the earlier token is kept. At least one token stays.',
@@ -59,13 +61,15 @@ export const featherMethod: Method<FeatherOptions> = {
       const first = kept + (1 - kept) / STRIDE ** 2;
       return [first, first * kept ** 2].map((share) => Math.max(share, 1e-6));
     };
-    for (const [i, published] of [LAYERS, ...EARLIER].entries()) {
+    const tries = [LAYERS, ...EARLIER].map((published, i) => {
       const layers = scaledLayers(published, decoderBlocks);
       if (layers.length < (i === 0 ? 1 : 2)) return undefined;
       const knob = nearestKnob(average, 0.75, (share) => mean(enteringByStage(patches, decoderBlocks, layers, countsOf(ratiosAt(share), patches))));
-      if (knob !== undefined) return { method: 'feather', ...(i === 0 ? {} : { layers }), ratios: ratiosAt(knob) };
-    }
-    return undefined;
+      return knob === undefined
+        ? undefined
+        : { knob, options: { method: 'feather', ...(i === 0 ? {} : { layers }), ratios: ratiosAt(knob) } as const };
+    });
+    return gentlest(tries, LEAST_SHARE);
   },
   create({ layers: given, removed, ratios, stride: every = STRIDE }) {
     if (removed !== undefined && ratios !== undefined) {

@@ -2,13 +2,15 @@ import { attentionFrom, textRows } from './attention_scores';
 import { checkDepth, checkLayers, scaledLayers } from './depth';
 import type { Method } from './method';
 import { highest } from './ranking';
-import { checkRatios, enteringByStage, mean, nearestKnob } from './stages';
+import { checkRatios, enteringByStage, gentlest, mean, nearestKnob } from './stages';
 
 /** Blocks of 32, and shares that are left before each: 288 and 72 of 576. */
 const LAYERS = [2, 8];
 const RATIOS = [0.5, 0.125];
 /** For averages that these can't reach. */
 const EARLIER = [1, 4];
+/** Below this share, earlier layers are the better way to a small average. */
+const LEAST_SHARE = 0.25;
 
 export interface HiMapOptions {
   readonly method: 'himap';
@@ -35,7 +37,7 @@ export const hiMapMethod: Method<HiMapOptions> = {
     differences: [
       'Caches are kept: the released code computes every step anew, and chooses anew with it.',
       'Layers are scaled to the depth of the decoder; 288 and 72 tokens of 576 are shares of N. A decoder of two blocks has the first stage alone.',
-      'For another average, the two shares are t and t^3, as 1/2 and 1/8 are, at layers 1 and 4 of 32 where 2 and 8 can not reach it (ours).',
+      'For another average, the two shares are t and t^3, as 1/2 and 1/8 are, at layers 1 and 4 of 32 where 2 and 8 would have to drop nearly all at once (ours).',
       'The visual tokens of several images or crops are ranked together, for the sum of their counts.',
       'Of equal sums, the earlier token is kept. As in the released code, sums over visual rows are not corrected for how many rows see a token.',
     ],
@@ -44,13 +46,13 @@ export const hiMapMethod: Method<HiMapOptions> = {
   forAverage(average, { patches, decoderBlocks }) {
     const ratiosAt = (knob: number) => [knob, knob ** 3];
     if (average >= patches) return { method: 'himap', ratios: [1, 1] };
-    for (const [i, published] of [LAYERS, EARLIER].entries()) {
+    const tries = [LAYERS, EARLIER].map((published, i) => {
       const layers = scaledLayers(published, decoderBlocks);
       if (layers.length < (i === 0 ? 1 : 2)) return undefined;
       const knob = nearestKnob(average, 0.75, (share) => mean(enteringByStage(patches, decoderBlocks, layers, countsOf(ratiosAt(share), patches))));
-      if (knob !== undefined) return { method: 'himap', ...(i === 0 ? {} : { layers }), ratios: ratiosAt(knob) };
-    }
-    return undefined;
+      return knob === undefined ? undefined : { knob, options: { method: 'himap', ...(i === 0 ? {} : { layers }), ratios: ratiosAt(knob) } as const };
+    });
+    return gentlest(tries, LEAST_SHARE);
   },
   create({ layers: given, ratios = RATIOS }) {
     const own = given === undefined ? undefined : checkLayers(given, 'layers', 1);

@@ -26,8 +26,9 @@ ${methods.map(([name, method]) => section(name, method)).join('\n\n')}
 const INTRODUCTION = `<!-- Written by "npm run docs:methods" from lib/prune; edit the methods there. -->
 # Pruning methods
 
-\`{ prune: { method, … } }\` goes with every request. \`tokens\` (kept per crop; more than a crop has patches is an error) or \`keepRatio\` (round(N * keepRatio), halves up, at
-least one) is the budget T of every method but \`none\`. A method of your own is an object with the interface \`Pruner\`, passed in the same place.
+\`{ prune: { method, … } }\` goes with every request; on the command line, \`--prune method:option=value\`. \`tokens\` (kept per crop; more than a crop has patches is an
+error) or \`keepRatio\` (round(N * keepRatio), halves up, at least one) is the budget T of methods that choose once; those that work in stages have lists or ratios. A
+method of your own is an object with the interface \`Pruner\`, passed in the same place.
 
 N: patches of a crop. L: decoder blocks. _compact_ positions are counted anew over what is left; _keep_ leaves every token its own, with gaps.
 `;

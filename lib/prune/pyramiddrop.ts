@@ -4,7 +4,7 @@ import { fraction } from './checks';
 import { checkDepth, checkLayers, scaledLayers } from './depth';
 import type { BudgetFacts, Method } from './method';
 import { highest } from './ranking';
-import { checkRatios, enteringByStage, mean, nearestKnob } from './stages';
+import { checkRatios, enteringByStage, gentlest, mean, nearestKnob } from './stages';
 
 /** Blocks of 32 before which tokens are dropped, and the share of them that a stage leaves. */
 const LAYERS = [8, 16, 24];
@@ -53,15 +53,13 @@ export const pyramidDropMethod: Method<PyramidDropOptions> = {
   },
   example: { method: 'pyramiddrop', ratio: 0.5 },
   forAverage(average, facts) {
-    const { decoderBlocks, patches } = facts;
+    if (average >= facts.patches) return { method: 'pyramiddrop', ratio: 1 };
     const tries = [{ layers: LAYERS, least: 1 }, ...EARLIER].map(({ layers: published, least }, i) => {
-      const layers = scaledLayers(published, decoderBlocks, least);
+      const layers = scaledLayers(published, facts.decoderBlocks, least);
       const ratio = ratioFor(average, layers, facts);
-      return ratio === undefined ? undefined : ({ method: 'pyramiddrop', ...(i === 0 ? {} : { layers }), ratio } as const);
+      return ratio === undefined ? undefined : { knob: ratio, options: { method: 'pyramiddrop', ...(i === 0 ? {} : { layers }), ratio } as const };
     });
-    if (average >= patches) return { method: 'pyramiddrop', ratio: 1 };
-    const found = tries.filter((one) => one !== undefined);
-    return found.find(({ ratio }) => ratio >= LEAST_RATIO) ?? found.at(-1);
+    return gentlest(tries, LEAST_RATIO);
   },
   create({ layers: given, ratio, ratios }) {
     if (ratio !== undefined && ratios !== undefined) {

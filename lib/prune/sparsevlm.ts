@@ -8,12 +8,14 @@ import { checkDepth, checkLayers, scaledLayers } from './depth';
 import type { Method } from './method';
 import { descendingOrder } from './ranking';
 import { priorityAttention, raterAttention, textRaters } from './sparsevlm_scores';
-import { checkRatios, enteringByStage, mean, nearestKnob } from './stages';
+import { checkRatios, enteringByStage, gentlest, mean, nearestKnob } from './stages';
 import type { DecoderView, Reduction } from './types';
 
 /** Blocks of 32 at whose output tokens go. */
 const LAYERS = [2, 6, 15];
 const RANK_LAYERS = [2, 6, 15, 19];
+/** For averages that these reach only by counts far below the shortest list's. */
+const EARLIER = [0, 4, 13];
 /** Tokens of 576 that stay behind each, by the name of the list. */
 const LISTS = { 192: [300, 200, 110], 128: [303, 110, 36], 96: [238, 48, 26], 64: [66, 30, 17] } as const;
 const PLUS_LISTS = { 192: [300, 200, 118], 128: [238, 108, 60], 96: [246, 54, 28], 64: [66, 34, 20] } as const;
@@ -23,6 +25,8 @@ const SCALE = 13.5;
 /** Of the deleted tokens, the share that is merged, and how many make one, about. */
 const RECYCLED = 0.3;
 const CLUSTER = 10;
+/** Between no tokens, at 0, and the list of 64, at 0.2. */
+const LEAST_PLACE = 0.15;
 
 type ListName = keyof typeof LISTS;
 
@@ -72,15 +76,16 @@ export const sparseVlmMethod: Method<SparseVlmOptions> = {
   example: { method: 'sparsevlm', target: 192 },
   forAverage(average, { patches, decoderBlocks }) {
     if (average >= patches) return { method: 'sparsevlm', ratios: LAYERS.map(() => 1) };
-    for (const [i, published] of [LAYERS, [0, 4, 13]].entries()) {
+    const tries = [LAYERS, EARLIER].map((published, i) => {
       const layers = scaledLayers(published, decoderBlocks, 0, decoderBlocks - 2);
       if (layers.length === 0) return undefined;
       const ratiosAt = (knob: number) => listAt(knob, i === 0 ? LAYERS.length : layers.length).map((share) => shortShare(share, patches));
-      const at = (knob: number) => mean(enteringTokens(patches, decoderBlocks, layers, ratiosAt(knob), true));
-      const knob = nearestKnob(average, 1, at);
-      if (knob !== undefined) return { method: 'sparsevlm', ...(i === 0 ? {} : { layers }), ratios: ratiosAt(knob) };
-    }
-    return undefined;
+      const knob = nearestKnob(average, 1, (place) => mean(enteringTokens(patches, decoderBlocks, layers, ratiosAt(place), true)));
+      return knob === undefined
+        ? undefined
+        : { knob, options: { method: 'sparsevlm', ...(i === 0 ? {} : { layers }), ratios: ratiosAt(knob) } as const };
+    });
+    return gentlest(tries, LEAST_PLACE);
   },
   create(options) {
     const { version = 1.5, layers: given } = options;

@@ -48,6 +48,23 @@ export function nearestKnob(target: number, tolerance: number, average: (knob: n
   return best;
 }
 
+/** Layers at which a schedule could reach an average, and the share of its tokens that it would keep from stage to stage. */
+export interface Reached<Options> {
+  readonly knob: number;
+  readonly options: Options;
+}
+
+/**
+ * Of layers that are tried in turn, each time earlier ones: the first that reach the average without dropping nearly all at once; where none
+ * does, the last that reach it.
+ *
+ * @param least a knob below it is nearly all
+ */
+export function gentlest<Options>(tries: readonly (Reached<Options> | undefined)[], least: number): Options | undefined {
+  const reached = tries.filter((one) => one !== undefined);
+  return (reached.find(({ knob }) => knob >= least) ?? reached.at(-1))?.options;
+}
+
 /**
  * Kept shares of a schedule's stages: above 0, at most 1, none above the one before.
  *
