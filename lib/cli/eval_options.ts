@@ -47,7 +47,7 @@ export function addEvalOptions(command: Command): Command {
     .option('--fresh', 'write the results file anew')
     .option('--shard <i/n>', 'ask about every n-th image only, from the i-th: for n processes with a results file each', shard)
     .option('--merge <files...>', 'ask nothing: show the results of these files together')
-    .option('--report <dir>', 'write a page with plots and tables to this folder, and the plots as SVG')
+    .option('--report <dir>', 'write a page with plots and tables to this folder, the plots as SVG, the tables as Markdown')
     .option('--json [file.json]', 'write all figures as JSON: to the file, or to stdout in place of the tables');
 }
 

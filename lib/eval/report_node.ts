@@ -2,8 +2,9 @@ import { plottedRows } from './plot_points';
 import { accuracyPlot } from './plots_node';
 import { type DrawnPlot, reportPage } from './report';
 import type { Summary } from './summary';
+import { markdown, summaryTables } from './table';
 
-/** The files of a report by name: a page that stands alone, and its plots as SVG. */
+/** The files of a report by name: a page that stands alone, its plots as SVG, and its tables in Markdown. */
 export async function reportFiles(summary: Summary, about: readonly string[]): Promise<Readonly<Record<string, string>>> {
   const rows = plottedRows(summary);
   const timed = summary.cells.some(({ time }) => time !== undefined);
@@ -21,6 +22,7 @@ export async function reportFiles(summary: Summary, about: readonly string[]): P
   ];
   return {
     'index.html': reportPage(summary, { about, plots, small }),
+    'tables.md': `${[about.join('\n\n'), ...summaryTables(summary).map((table) => `## ${table.title}\n\n${markdown(table)}`)].join('\n\n')}`,
     'accuracy-tokens.svg': tokens,
     ...(time === undefined ? {} : { 'accuracy-time.svg': time }),
   };

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { appendFile, mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { appendFile, mkdir, readdir, readFile, truncate, writeFile } from 'node:fs/promises';
 import * as os from 'node:os';
 import * as path from 'node:path';
 import { DataError } from '../../layers/errors';
@@ -24,26 +24,15 @@ export class ResultsFile {
    */
   static async open(file: string, header: ResultsHeader, fresh: boolean): Promise<ResultsFile> {
     await mkdir(path.dirname(path.resolve(file)), { recursive: true });
-    const lines = fresh ? [] : await wholeLines(file);
-    if (lines.length === 0) {
+    const { lines, bytes } = fresh ? { lines: [], bytes: 0 } : await wholeLines(file);
+    const [first, ...rest] = lines;
+    if (first === undefined) {
       await writeFile(file, `${JSON.stringify(header)}\n`);
       return new ResultsFile(file, []);
     }
-    const found = parseLine<ResultsHeader>(file, lines[0] as string, 1);
-    const other = differing(found, header);
-    if (other !== undefined) {
-      const [is, wanted] =
-        other === 'conditions' ? differentKeys(found, header) : [found[other], header[other]].map((value) => JSON.stringify(value) ?? 'absent');
-      throw new DataError(
-        'RESULTS_OTHER',
-        `${file} holds results with other ${other}: ${shortened(is ?? '')} there, ${shortened(wanted ?? '')} now. Give another --results FILE, or --fresh to write it anew.`,
-      );
-    }
-    await writeFile(file, `${lines.join('\n')}\n`);
-    return new ResultsFile(
-      file,
-      lines.slice(1).map((line, i) => parseLine<ImageRecord>(file, line, i + 2)),
-    );
+    checkSame(parseHeader(file, first), header, file);
+    await truncate(file, bytes);
+    return new ResultsFile(file, parseRecords(file, rest));
   }
 
   async append(record: ImageRecord): Promise<void> {
@@ -53,39 +42,68 @@ export class ResultsFile {
 
 /** @throws DataError `RESULTS_MISSING`, `RESULTS_DAMAGED` */
 export async function readResults(file: string): Promise<Results> {
-  const [first, ...rest] = await wholeLines(file);
-  if (first === undefined)
+  const [first, ...rest] = (await wholeLines(file)).lines;
+  if (first === undefined) {
     throw new DataError('RESULTS_MISSING', `${file} is not there or empty. Give a file that "vispruner eval --results" wrote.`);
-  const header = parseLine<ResultsHeader>(file, first, 1);
-  if (header.format !== 'vispruner-eval 1') {
-    throw new DataError(
-      'RESULTS_DAMAGED',
-      `${file} does not begin as a results file does: its format is ${JSON.stringify(header.format)}, not "vispruner-eval 1".`,
-    );
   }
-  return { header, records: rest.map((line, i) => parseLine<ImageRecord>(file, line, i + 2)) };
+  return { header: parseHeader(file, first), records: parseRecords(file, rest) };
 }
 
-async function wholeLines(file: string): Promise<string[]> {
+/** Lines that end, and how many bytes they take. */
+async function wholeLines(file: string): Promise<{ readonly lines: readonly string[]; readonly bytes: number }> {
   try {
-    return (await readFile(file, 'utf8')).split('\n').slice(0, -1);
+    const content = await readFile(file);
+    const bytes = content.lastIndexOf('\n') + 1;
+    return { lines: content.subarray(0, bytes).toString('utf8').split('\n').slice(0, -1), bytes };
   } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return { lines: [], bytes: 0 };
     throw new DataError('RESULTS_MISSING', `${file} can't be read: ${String(cause)}. Give a file.`, { cause });
   }
 }
 
-function parseLine<T>(file: string, line: string, number: number): T {
-  try {
-    return JSON.parse(line) as T;
-  } catch (cause) {
-    throw new DataError('RESULTS_DAMAGED', `${file}, line ${number} is not JSON: ${shortened(line)}. Remove the line, or use --fresh.`, { cause });
-  }
+function parseHeader(file: string, line: string): ResultsHeader {
+  const header = parseLine<ResultsHeader>(file, line, 1);
+  if (header.format === 'vispruner-eval 1') return header;
+  throw damaged(file, 1, `its format is ${JSON.stringify(header.format)}, not "vispruner-eval 1"`);
 }
 
-function differing(a: ResultsHeader, b: ResultsHeader): keyof ResultsHeader | undefined {
-  const keys = [...new Set([...Object.keys(a), ...Object.keys(b)])] as (keyof ResultsHeader)[];
-  return keys.find((key) => key !== 'machine' && JSON.stringify(a[key]) !== JSON.stringify(b[key]));
+/** One record an image: of an image that two processes wrote, the first. */
+function parseRecords(file: string, lines: readonly string[]): ImageRecord[] {
+  const records = new Map<number, ImageRecord>();
+  for (const [i, line] of lines.entries()) {
+    const record = parseLine<ImageRecord>(file, line, i + 2);
+    if (!Number.isInteger(record.image) || !Array.isArray(record.questions)) throw damaged(file, i + 2, 'it is no record of an image');
+    if (!records.has(record.image)) records.set(record.image, record);
+  }
+  return [...records.values()];
+}
+
+function parseLine<T extends object>(file: string, line: string, number: number): T {
+  let value: unknown;
+  try {
+    value = JSON.parse(line);
+  } catch {
+    throw damaged(file, number, `it is not JSON: ${shortened(line)}`);
+  }
+  if (typeof value !== 'object' || value === null) throw damaged(file, number, `it is ${shortened(line)}`);
+  return value as T;
+}
+
+function damaged(file: string, line: number, problem: string): DataError {
+  return new DataError('RESULTS_DAMAGED', `${file}, line ${line}: ${problem}. Remove the line, or use --fresh.`);
+}
+
+/** @throws DataError `RESULTS_OTHER` */
+function checkSame(found: ResultsHeader, header: ResultsHeader, file: string): void {
+  const keys = [...new Set([...Object.keys(found), ...Object.keys(header)])] as (keyof ResultsHeader)[];
+  const other = keys.find((key) => key !== 'machine' && JSON.stringify(found[key]) !== JSON.stringify(header[key]));
+  if (other === undefined) return;
+  const [is, wanted] =
+    other === 'conditions' ? differentKeys(found, header) : [found[other], header[other]].map((value) => JSON.stringify(value) ?? 'absent');
+  throw new DataError(
+    'RESULTS_OTHER',
+    `${file} holds results with other ${other}: ${shortened(is ?? '')} there, ${shortened(wanted ?? '')} now. Give another --results FILE, or --fresh to write it anew.`,
+  );
 }
 
 /** What either has alone; where that is nothing, the same names stand for other options. */

@@ -128,7 +128,7 @@ describe('the tables', () => {
 describe('a report', () => {
   it('has one mark a row and budget in each plot, with its figures, and a line a method', async () => {
     const files = await reportFiles(summary, ['about <this>']);
-    expect(Object.keys(files).sort()).toEqual(['accuracy-time.svg', 'accuracy-tokens.svg', 'index.html']);
+    expect(Object.keys(files).sort()).toEqual(['accuracy-time.svg', 'accuracy-tokens.svg', 'index.html', 'tables.md']);
     const titles = (svg: string): string[] => [...svg.matchAll(/<title>([^<]*)<\/title>/g)].map(([, title]) => title!);
     expect(titles(files['accuracy-tokens.svg']!).sort()).toEqual([
       'a: 25.0 (11.2-46.9) at 40.0 tokens',
@@ -139,6 +139,7 @@ describe('a report', () => {
     ]);
     expect(titles(files['accuracy-time.svg']!)).toHaveLength(3);
     for (const name of ['a', 'r', 'free']) expect(files['accuracy-tokens.svg']).toContain(`>${name}</text>`);
+    expect(files['tables.md']!.split('\n')).toContain('| a | 50.0 (29.9-70.1) | 25.0 (11.2-46.9) at 40 |');
     const page = files['index.html']!;
     expect(page).toContain('about &lt;this&gt;');
     expect(page.match(/xmlns="http:\/\/www.w3.org\/2000\/svg"/g)).toHaveLength(2 + 3);
