@@ -99,7 +99,7 @@ async function main(): Promise<void> {
   const rows: string[][] = [];
   for (const [name, method] of Object.entries(METHODS)) {
     if (values.methods && !values.methods.split(',').includes(name)) continue;
-    const facts = { patches: PATCHES, decoderBlocks: blocks };
+    const facts = { patches: PATCHES, decoderBlocks: blocks, encoderBlocks: VISION_BLOCKS - 1 };
     const offered = AVERAGES.map((average) =>
       (method.forAverage as ((average: number, of: typeof facts) => PruneOptions | undefined) | undefined)?.(average, facts),
     );

@@ -48,12 +48,13 @@ export async function runEval(flags: EvalFlags, signal: AbortSignal): Promise<Re
 }
 
 async function conditionsFor(
-  { config }: VisionLanguageModel,
+  { config, layers }: VisionLanguageModel,
   { methods, pruneOptions: files = [], budgets, seeds, blind }: EvalFlags,
 ): Promise<Conditions> {
   const patches = config.model_type === 'llava' ? (config.vision_config.image_size / config.vision_config.patch_size) ** 2 : 0;
   const tuned = await Promise.all(files.map((file) => pruneOptions({ pruneOptions: file })));
-  return conditionsOf({ methods, tuned, budgets, seeds, blind, patches, decoderBlocks: config.text_config.num_hidden_layers });
+  const depths = { decoderBlocks: layers.language.blocks.length, encoderBlocks: layers.encoder.featureBlock + 1 };
+  return conditionsOf({ methods, tuned, budgets, seeds, blind, patches, ...depths });
 }
 
 interface HeaderParts {

@@ -39,6 +39,8 @@ export interface ConditionOptions {
   readonly blind: boolean;
   readonly patches: number;
   readonly decoderBlocks: number;
+  /** Up to that of the features. */
+  readonly encoderBlocks?: number;
 }
 
 export interface Conditions {
@@ -56,8 +58,8 @@ const IMAGES_PER_SEED = 1_000_000;
  * @throws PruneError for options that a method refuses, `METHOD_LIST` for two files of options at one budget
  */
 export function conditionsOf(options: ConditionOptions): Conditions {
-  const { methods, tuned = [], budgets, seeds, blind, patches, decoderBlocks } = options;
-  const facts = { patches, decoderBlocks };
+  const { methods, tuned = [], budgets, seeds, blind, patches, decoderBlocks, encoderBlocks } = options;
+  const facts = { patches, decoderBlocks, encoderBlocks };
   const asked: Condition[] = [{ key: 'all', row: 'all', budget: 1, averageTokens: patches, prune: () => ({ method: 'none' }) }];
   const unreachable: Unreachable[] = [];
   if (blind) asked.push({ key: 'blind', row: 'blind', averageTokens: 0 });

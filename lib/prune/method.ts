@@ -11,6 +11,8 @@ export interface BudgetFacts {
   /** N of a crop. */
   readonly patches: number;
   readonly decoderBlocks: number;
+  /** Encoder blocks up to that of the features. Not given: enough for any method. */
+  readonly encoderBlocks?: number;
 }
 
 /** What `docs/methods.md` says of a method; one row of its table. */

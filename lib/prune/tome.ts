@@ -33,7 +33,10 @@ export const toMeMethod: Method<ToMeOptions> = {
     ],
   },
   example: { method: 'tome', tokens: 144 },
-  forAverage: (average) => ({ method: 'tome', tokens: wholeTokens(average) }),
+  forAverage(average, { patches, encoderBlocks = Number.POSITIVE_INFINITY }) {
+    const tokens = wholeTokens(average);
+    return isReachable(patches, tokens, encoderBlocks) ? { method: 'tome', tokens } : undefined;
+  },
   create({ tokens, keepRatio, schedule = 'constant' }) {
     const count = tokenCount({ tokens, keepRatio });
     if (!SCHEDULES.includes(schedule)) {
@@ -67,7 +70,7 @@ export const toMeMethod: Method<ToMeOptions> = {
  * @throws PruneError `BUDGET_UNREACHABLE`
  */
 export function toMeCounts(patches: number, tokens: number, blocks: number, schedule: ToMeSchedule): number[] {
-  if (patches > tokens * 2 ** blocks) {
+  if (!isReachable(patches, tokens, blocks)) {
     throw new PruneError(
       'BUDGET_UNREACHABLE',
       `${blocks} encoder blocks, each of which merges at most half of its tokens, can't make ${tokens} of ${patches}. Give at least ${Math.ceil(patches / 2 ** blocks)}.`,
@@ -80,6 +83,10 @@ export function toMeCounts(patches: number, tokens: number, blocks: number, sche
     before = Math.max(Math.ceil(before / 2), Math.min(wanted, most));
     return before;
   });
+}
+
+function isReachable(patches: number, tokens: number, blocks: number): boolean {
+  return patches <= tokens * 2 ** blocks;
 }
 
 /** Of all that is merged, what is merged behind a block. */

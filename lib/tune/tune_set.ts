@@ -35,10 +35,11 @@ export class TuneSet {
     this.pacer = new Pacer(signal);
   }
 
-  /** The decoder's depth, and N of a crop of the first image. */
+  /** The depth of decoder and encoder, and N of a crop of the first image. */
   get facts(): BudgetFacts {
     const { rows, columns } = this.prompts[0]?.images[0]?.grid ?? { rows: 0, columns: 0 };
-    return { patches: rows * columns, decoderBlocks: this.llava.language.blocks.length };
+    const { language, encoder } = this.llava;
+    return { patches: rows * columns, decoderBlocks: language.blocks.length, encoderBlocks: encoder.featureBlock + 1 };
   }
 
   /** Runs one prompt through the decoder. @throws the signal's reason */

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { createPruner, type PruneOptions } from '../../../lib/prune/registry';
-import { toMeCounts, toMeGroups } from '../../../lib/prune/tome';
+import { toMeCounts, toMeGroups, toMeMethod } from '../../../lib/prune/tome';
 import { BACKENDS, useBackend } from '../../support/backends';
 import { casesOf, EncoderFixture } from './encoder_fixture';
 import { clip, request } from './views';
@@ -47,6 +47,14 @@ describe('the schedule of ToMe', () => {
         expect(before).toBe(tokens);
       }),
     );
+  });
+
+  it('offers no options for an average that the encoder is too shallow for', () => {
+    const offered = (average: number, encoderBlocks?: number) => toMeMethod.forAverage?.(average, { patches: 256, decoderBlocks: 4, encoderBlocks });
+    expect(offered(7, 5)).toBeUndefined();
+    expect(offered(8, 5)).toEqual({ method: 'tome', tokens: 8 });
+    expect(offered(7)).toEqual({ method: 'tome', tokens: 7 });
+    expect(toMeCounts(256, 8, 5, 'constant').at(-1)).toBe(8);
   });
 
   it('refuses what halving can not reach, with the least that can be', () => {
