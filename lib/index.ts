@@ -104,13 +104,16 @@ export { PromptCache } from './prompt_cache';
 export { type ConditionalOptions, type RelevanceEncoder, selectConditional } from './prune/cdpruner';
 export { divPrune, selectDiverse } from './prune/divprune';
 export { type GraphOptions, gPrune, graphScores } from './prune/g_prune';
+export { importanceMap, recycle } from './prune/importance_flow';
 export { kneeCount } from './prune/interaction';
 export type { EncoderReducer, EncoderView, MergedTokens, RowGroups } from './prune/merging';
+export { mustDrop, type TextAttention } from './prune/mustdrop';
 export { type Prototypes, redundancy } from './prune/prototypes';
 export { outlierCount, PruMergeChooser } from './prune/prumerge_choice';
 export { createPruner, METHODS, type PruneOptions } from './prune/registry';
 export { mutualAttention, selectDispersed } from './prune/todre';
 export { type ToMeSchedule, toMeCounts, toMeGroups } from './prune/tome';
+export { optimalTransport } from './prune/transport';
 export type {
   AttentionNeed,
   CacheView,
@@ -145,9 +148,9 @@ export {
   TRAINING_SEEDS,
 } from './scenes';
 export type { ContinuationScore } from './score';
+export { type Guidance, type GuidanceOptions, sglGuidance, sglImportance } from './sgl';
 export type { TextLogprobs, TextToken } from './text_logprobs';
 export { TokenModel } from './token_model';
-
 export {
   EncodedImages,
   type ForwardResult,

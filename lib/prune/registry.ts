@@ -19,6 +19,7 @@ import { type PrototypesOptions, prototypesMethod } from './prototypes';
 import { type PruMergeOptions, type PruMergePlusOptions, pruMergeMethod, pruMergePlusMethod } from './prumerge';
 import { type PyramidDropOptions, pyramidDropMethod } from './pyramiddrop';
 import { type RandomOptions, randomMethod } from './random';
+import { type SglOptions, sglMethod } from './sgl';
 import { type SparseVlmOptions, sparseVlmMethod } from './sparsevlm';
 import { type ToDreOptions, toDreMethod } from './todre';
 import { type ToMeOptions, toMeMethod } from './tome';
@@ -55,6 +56,7 @@ export type PruneOptions =
   | MustDropOptions
   | VFlowOptOptions
   | TopVOptions
+  | SglOptions
   | FasterVlmOptions
   | VisionZipOptions
   | PruMergeOptions
@@ -98,6 +100,7 @@ export const METHODS: { readonly [Name in MethodName]: Method<Extract<PruneOptio
   mustdrop: mustDropMethod,
   vflowopt: vFlowOptMethod,
   topv: topVMethod,
+  sgl: sglMethod,
   none: noneMethod,
 };
 
