@@ -52,6 +52,10 @@ it.each<PruneOptions>([
   { method: 'dedup', tokens: 14 },
   { method: 'fastervlm', tokens: 14 },
   { method: 'random', tokens: 14, seed: 1 },
+  { method: 'visionzip', tokens: 28 },
+  { method: 'prumerge-plus', tokens: 28 },
+  { method: 'tome', tokens: 28 },
+  { method: 'pool', tokens: 28 },
   { method: 'fastv', tokens: 28, layer: 2 },
 ])('a question with $method ends at any look at the signal, with its reason, and the next is answered', async (prune) => {
   const usual = (await model.ask(stars, QUESTION, { prune })).text;

@@ -355,3 +355,65 @@ describe('encodings of methods that merge inside the encoder', () => {
     expect([...visual.kept]).toEqual([...visual.kept].sort((a, b) => a - b));
   });
 });
+
+describe('the class token', () => {
+  let root: HeldParameters;
+  beforeAll(async () => {
+    await useBackend('cpu');
+    root = new HeldParameters((name) => weights.get(name));
+  });
+  afterAll(() => root.dispose());
+
+  /** Visual tokens of one image, and the prompt's last state, by a method that shares its encoding with others. */
+  async function asked(strategy: 'default' | 'full', prune: PruneOptions, others: readonly PruneOptions[] = []) {
+    const llava = new Llava(fixtureConfig(DIRECTORY, { vision_feature_select_strategy: strategy }), root);
+    const images = fixtureImages(DIRECTORY, 1);
+    const needs = [prune, ...others].map((one) => createPruner(one).needs(llava.encoder));
+    const encoded = await llava.encode(images, needs, { pacer: new Pacer() });
+    disposeImages(images);
+    const request = { inputIds: Int32Array.of(1, 15, 4), images: encoded };
+    const { result, prompts } = await llava.prefill([request], { pruner: createPruner(prune), pacer: new Pacer(), lastRows: true });
+    disposeEncoded(encoded);
+    const [prompt] = prompts;
+    const facts = { tokens: prompt!.visual[0]!.tokens, entering: result.enteringTokens[0]![0], length: prompt!.sequence.length };
+    prompt!.release();
+    return { ...facts, states: result.states };
+  }
+
+  it('that one method asks for does not enter the decoder for another', async () => {
+    const plain: PruneOptions = { method: 'vispruner', tokens: 9 };
+    const alone = await asked('default', plain);
+    const shared = await asked('default', plain, [{ method: 'visionzip', tokens: 9 }]);
+    expect([shared.tokens, shared.entering, shared.length]).toEqual([9, 9, 11]);
+    await expectClose(shared.states, alone.states, 'last state', 0);
+    tf.dispose([shared.states, alone.states]);
+  });
+
+  it.each([
+    ['default', 9],
+    ['full', 10],
+  ] as const)('stands once before merged tokens (%s): %i rows', async (strategy, rows) => {
+    const one = await asked(strategy, { method: 'visionzip', tokens: 9 });
+    const pooled = await asked(strategy, { method: 'pool', window: 2 });
+    expect([one.tokens, one.length]).toEqual([rows, rows + 2]);
+    expect([pooled.tokens, pooled.length]).toEqual([rows, rows + 2]);
+    tf.dispose([one.states, pooled.states]);
+  });
+
+  it('is refused to a method that did not say that it reads it', async () => {
+    const llava = new Llava(fixtureConfig(DIRECTORY), root);
+    const images = fixtureImages(DIRECTORY, 1);
+    const pruner = createPruner({ method: 'visionzip', tokens: 1, contextual: 0 });
+    const { attention } = pruner.needs(llava.encoder);
+    const [encoded] = await llava.encode(images, [{ attention }], { pacer: new Pacer() });
+    disposeImages(images);
+    const reads = { ...pruner, needs: () => ({ attention }) };
+    const pass = llava.prefill([{ inputIds: Int32Array.of(1, 15, 4), images: [encoded!] }], { pruner: reads, pacer: new Pacer() });
+    await expect(pass).rejects.toMatchObject({
+      name: 'PruneError',
+      code: 'ATTENTION_UNAVAILABLE',
+      message: expect.stringMatching(/^the class token was not computed/),
+    });
+    disposeEncoded([encoded!]);
+  });
+});

@@ -43,6 +43,10 @@ const METHODS: readonly PruneOptions[] = [
   { method: 'fastervlm', tokens: 3 },
   { method: 'dedup', tokens: 6 },
   { method: 'random', tokens: 4, seed: 2 },
+  { method: 'visionzip', tokens: 6, contextual: 2 },
+  { method: 'prumerge' },
+  { method: 'tome', tokens: 5 },
+  { method: 'pool', window: 2 },
   { method: 'fastv', tokens: 4, layer: 1 },
 ];
 
