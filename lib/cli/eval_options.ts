@@ -1,4 +1,6 @@
+import { readFileSync } from 'node:fs';
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import { PruneError } from '../../layers/errors';
 import { BUDGETS } from '../eval/conditions';
 import { type ComparedMethod, parseMethods } from '../eval/method_list';
 import type { OutputFlags } from './eval_output';
@@ -31,12 +33,15 @@ const USUAL_METHODS = 'vispruner,fastervlm,dedup,fastv,random';
 const USUAL_SEEDS = [1, 2, 3];
 
 export function addEvalOptions(command: Command): Command {
-  const methods = new Option('--methods <list>', 'methods between commas, with options as name:option=value; all: every one that takes a budget');
+  const methods = new Option(
+    '--methods <list>',
+    'methods between commas, with options as name:option=value, or as name@file.json; all: every one that a budget is enough for',
+  );
   const shares = new Option('--budgets <list>', 'shares of the visual tokens that enter a decoder block on average, below 1');
   const drawn = new Option('--seeds <list>', 'of methods that draw: each is asked once for each');
   return addModelOptions(command)
     .option('--data <what>', 'scenes, or a data set: its mapping, or the directory that holds vispruner-data.json (docs/eval.md)', 'scenes')
-    .addOption(methods.argParser(parseMethods).default(parseMethods(USUAL_METHODS), USUAL_METHODS))
+    .addOption(methods.argParser((text) => parseMethods(text, readOptions)).default(parseMethods(USUAL_METHODS), USUAL_METHODS))
     .option('--prune-options <files...>', 'further methods with all of their options, a file each, as "vispruner tune" writes them')
     .addOption(shares.argParser(budgets).default(BUDGETS, BUDGETS.join(',')))
     .option('--questions <n>', `questions to ask, and the rest of the last image's (default: all; of the scenes ${SCENE_QUESTIONS})`, whole)
@@ -49,6 +54,19 @@ export function addEvalOptions(command: Command): Command {
     .option('--merge <files...>', 'ask nothing: show the results of these files together')
     .option('--report <dir>', 'write a page with plots and tables to this folder, the plots as SVG, the tables as Markdown')
     .option('--json [file.json]', 'write all figures as JSON: to the file, or to stdout in place of the tables');
+}
+
+/** A file that `vispruner tune` wrote, or one like it. */
+function readOptions(file: string): Record<string, unknown> {
+  try {
+    const options: unknown = JSON.parse(readFileSync(file, 'utf8'));
+    if (typeof options === 'object' && options !== null) return options as Record<string, unknown>;
+  } catch (cause) {
+    throw new PruneError('METHOD_LIST', `${file} can't be read as options in JSON: ${String(cause)}. Let "vispruner tune --out" write it.`, {
+      cause,
+    });
+  }
+  throw new PruneError('METHOD_LIST', `${file} is no JSON object of options. Let "vispruner tune --out" write it.`);
 }
 
 function list(text: string): number[] {

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { findModel } from '../../weights/hub_cache_node';
 import { type Condition, type Conditions, conditionsOf } from '../eval/conditions';
 import { type DataSet, imagesFor } from '../eval/data_set';
@@ -20,6 +21,7 @@ export async function runEval(flags: EvalFlags, signal: AbortSignal): Promise<Re
   const wanted = imagesFor(data, flags.questions ?? (scenes ? SCENE_QUESTIONS : Number.POSITIVE_INFINITY));
   const weights = await weightsDigest(await findModel(flags.model), signal);
   return withModel(flags, signal, async (model) => {
+    const evaluated = evaluatedModel(model);
     const conditions = await conditionsFor(model, flags);
     const header = headerOf(model, data, { weights, conditions, flags });
     const file = await ResultsFile.open(flags.results, header, flags.fresh ?? false);
@@ -34,7 +36,7 @@ export async function runEval(flags: EvalFlags, signal: AbortSignal): Promise<Re
     const begun = performance.now();
     let questions = 0;
     try {
-      for await (const record of evaluate(evaluatedModel(model), data, { conditions: conditions.asked, images, timed: flags.timed, signal })) {
+      for await (const record of evaluate(evaluated, data, { conditions: conditions.asked, images, timed: flags.timed, signal })) {
         await file.append(record);
         records.push(record);
         questions += record.questions.length;
@@ -79,6 +81,13 @@ function headerOf(model: VisionLanguageModel, data: DataSet, { weights, conditio
   };
 }
 
+/** Options that are longer, as those with a codebook, are in a header by their digest. */
+const LONGEST_OPTIONS = 2000;
+
 function recorded({ prune, ...condition }: Condition): RecordedCondition {
-  return prune ? { ...condition, options: prune(0) } : condition;
+  if (!prune) return condition;
+  const options = prune(0);
+  const text = JSON.stringify(options);
+  if (text.length <= LONGEST_OPTIONS) return { ...condition, options };
+  return { ...condition, options: { method: options.method, sha256: createHash('sha256').update(text).digest('hex') } };
 }

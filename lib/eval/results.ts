@@ -6,7 +6,7 @@ import type { AnsweredQuestion, ImageRecord } from './records';
 
 /** A condition as a file holds it, with its options for the first image. */
 export interface RecordedCondition extends Omit<Condition, 'prune'> {
-  readonly options?: PruneOptions;
+  readonly options?: PruneOptions | { readonly method: string; readonly sha256: string };
 }
 
 /** The first line of a results file: what its records may be counted together by. */

@@ -102,6 +102,7 @@ function differenceTable(summary: Summary): TextTable | undefined {
 
 function signed({ value, low, high }: Estimate, unit: Metric['unit']): string {
   const [is, from, to] = [value, low, high].map((one) => `${one > 0 ? '+' : ''}${inUnit(one, unit)}`);
+  if (!Number.isFinite(high)) return String(is); // one image
   return `${is} (${from} to ${to})${low > 0 || high < 0 ? ' *' : ''}`;
 }
 

@@ -83,6 +83,22 @@ describe('a list of methods', () => {
     expect(second?.options).toEqual({ importantRatio: [1, 2], step: 'x' });
   });
 
+  it('has options of a file, but for its budget, and those that are written beside', () => {
+    const files: Readonly<Record<string, Record<string, unknown>>> = { 'a.json': { method: 'vispruner', importantRatio: 0.3, step: 4, tokens: 9 } };
+    const [found] = parseMethods('vispruner@a.json:step=2', (file) => files[file]!);
+    expect(found).toEqual({ label: 'vispruner@a.json:step=2', name: 'vispruner', options: { importantRatio: 0.3, step: 2 } });
+    expect(() => parseMethods('dedup@a.json', (file) => files[file]!)).toThrow(expect.objectContaining({ code: 'METHOD_LIST' }));
+    expect(() => parseMethods('dedup@a.json')).toThrow(expect.objectContaining({ code: 'METHOD_LIST' }));
+  });
+
+  it('stands by "all" for every method that a budget is enough for, once', () => {
+    const names = parseMethods('all').map(({ name }) => name);
+    expect(names).toEqual(expect.arrayContaining(['vispruner', 'fastv', 'random', 'fitprune', 'vtw']));
+    expect(names).not.toContain('none');
+    expect(names).not.toContain('prototypes'); // wants a codebook
+    for (const decoderBlocks of [4, 16]) expect(() => conditionsOf({ ...options, methods: parseMethods('all'), decoderBlocks })).not.toThrow();
+  });
+
   it.each([
     ['visprunner', 'METHOD_UNKNOWN'],
     ['vispruner:ratio=1', 'METHOD_OPTION_UNKNOWN'],
