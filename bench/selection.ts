@@ -55,6 +55,7 @@ function timed(pruner: Pruner, spent: Spent): Pruner {
     name: pruner.name,
     textDependent: pruner.textDependent,
     positions: pruner.positions,
+    ...(pruner.selectionPositions ? { selectionPositions: pruner.selectionPositions } : {}),
     needs(encoder) {
       const needs = pruner.needs(encoder);
       const reducer: EncoderReducer | undefined = needs.encoder && {

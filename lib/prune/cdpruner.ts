@@ -90,11 +90,11 @@ class ClipRelevance {
   }
 }
 
-/** In the decoder's space: cosine of each projected token with the prompt's embeddings, averaged over them. -> [N, 1] */
+/** In the decoder's space, by the same formula: -cosine of each projected token with the prompt's embeddings, averaged over them. -> [N, 1] */
 async function embeddingRelevance(view: VisionView): Promise<tf.Tensor2D> {
   if (view.textIds.length === 0) return tf.zeros([view.features.shape[0], 1]);
   const [tokens, text] = [await view.projected(), await view.textEmbeddings()];
-  return tf.tidy(() => tf.matMul<tf.Tensor2D>(unitRows(tokens), tf.reshape(tf.mean(unitRows(text), 0), [-1, 1])));
+  return tf.tidy(() => tf.neg(tf.matMul<tf.Tensor2D>(unitRows(tokens), tf.reshape(tf.mean(unitRows(text), 0), [-1, 1]))));
 }
 
 export const cdPrunerMethod: Method<CdPrunerOptions> = {
@@ -109,7 +109,7 @@ export const cdPrunerMethod: Method<CdPrunerOptions> = {
       'Zhang et al., [arXiv 2506.10967](https://arxiv.org/abs/2506.10967); Theia-4869/CDPruner @ 9541616c; greedy search of Chen et al., [arXiv 1709.05135](https://arxiv.org/abs/1709.05135)',
     grade: 'exact',
     differences: [
-      'Exact with `clip`. LLaVA checkpoints have no text encoder: without `clip`, relevance is the mean cosine of a projected token with the embeddings of all text of the prompt, template included, not negated. That is ours.',
+      'Exact with `clip`. LLaVA checkpoints have no text encoder: without `clip`, relevance is the same formula (minus the mean cosine) of a projected token and the embeddings of all text of the prompt, template included. That is ours.',
       'Relevance is scaled by the range within a crop; the released code takes the range over all crops of a call.',
       'Equal relevance everywhere counts as 1 (diversity alone); the released code divides by zero.',
       'The Cholesky rows are float64 (there float32). When the chosen tokens span all others, the rest is taken by what rounding leaves, the lower index first; there roots of negative numbers may arise.',
