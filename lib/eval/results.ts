@@ -53,7 +53,7 @@ export function mergeResults(all: readonly Results[]): Results {
     }
   }
   const { shard: _, ...shared } = first.header;
-  const conditions = distinct(all.flatMap(({ header }) => header.conditions));
+  const conditions = conditionsOf(all);
   const images = new Map<number, ImageRecord>();
   for (const { records } of all) {
     for (const record of records) {
@@ -69,14 +69,27 @@ export function mergeResults(all: readonly Results[]): Results {
       machine: [...new Set(all.map(({ header }) => header.machine))].join('; '),
       timed: Math.max(...all.map(({ header }) => header.timed)),
       conditions,
-      unreachable: distinct(all.flatMap(({ header }) => header.unreachable)),
+      unreachable: [...new Map(all.flatMap(({ header }) => header.unreachable).map((one) => [`${one.row} ${one.budget}`, one])).values()],
     },
     records: whole.sort((a, b) => a.image - b.image),
   };
 }
 
-function distinct<T>(all: readonly T[]): T[] {
-  return [...new Map(all.map((one) => [JSON.stringify(one), one])).values()];
+/** Each once. @throws DataError `RESULTS_APART` where two files mean different things by one name */
+function conditionsOf(all: readonly Results[]): RecordedCondition[] {
+  const conditions = new Map<string, RecordedCondition>();
+  for (const one of all.flatMap(({ header }) => header.conditions)) {
+    const before = conditions.get(one.key);
+    const [is, was] = [one, before].map((condition) => JSON.stringify(condition?.options));
+    if (before && is !== was) {
+      throw new DataError(
+        'RESULTS_APART',
+        `Results can't be merged: "${one.key}" was asked with ${was} in one file and with ${is} in another. Merge files that were asked alike.`,
+      );
+    }
+    conditions.set(one.key, before ?? one);
+  }
+  return [...conditions.values()];
 }
 
 function joined(a: ImageRecord, b: ImageRecord): ImageRecord {

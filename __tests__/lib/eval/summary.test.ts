@@ -189,6 +189,17 @@ describe('merged results', () => {
     expect(merged.header.timed).toBe(2);
   });
 
+  it('of conditions that only share their name are refused', () => {
+    const asked = (tokens: number): Results => ({
+      ...results,
+      header: { ...HEADER, conditions: [{ key: 'a 28', row: 'a', options: { method: 'dedup', tokens } }] },
+    });
+    expect(() => mergeResults([asked(28), asked(29)])).toThrow(
+      expect.objectContaining({ code: 'RESULTS_APART', message: expect.stringContaining('29') }),
+    );
+    expect(mergeResults([asked(28), asked(28)]).header.conditions).toHaveLength(1);
+  });
+
   it('of another model or data set are refused', () => {
     const other = { ...results, header: { ...HEADER, weights: 'xyz' } };
     expect(() => mergeResults([results, other])).toThrow(
