@@ -75,11 +75,26 @@ export function describeRecorded(name: string, prepare?: (run: PruningRun) => Pr
   });
 }
 
-/** One prefill of the recorded embeddings; the caller disposes the last state. */
-async function run(llama: Llama, states: tf.Tensor2D, options: PruneOptions, prepare?: (run: PruningRun) => Promise<void>) {
+/** What one prefill of the recorded embeddings leaves; the caller disposes the last state. */
+export interface OracleOutcome {
+  readonly left: RecordedCase['left'];
+  readonly last: tf.Tensor2D;
+  readonly entering: readonly number[] | undefined;
+}
+
+/** One prefill of the recorded embeddings, whose patches are of one crop or of several of the same size. */
+export async function run(
+  llama: Llama,
+  states: tf.Tensor2D,
+  options: PruneOptions,
+  prepare?: (run: PruningRun) => Promise<void>,
+  crops = 1,
+): Promise<OracleOutcome> {
   const pruner = createPruner(options);
   const left: { block: number; left: number[] }[] = [];
-  const request = { encoder: clip, decoderBlocks: llama.blocks.length, patchesPerCrop: [PATCHES], grids: [GRID] };
+  const grids = Array.from({ length: crops }, () => ({ rows: GRID.rows / crops, columns: GRID.columns }));
+  const patchesPerCrop = grids.map(({ rows, columns }) => rows * columns);
+  const request = { encoder: clip, decoderBlocks: llama.blocks.length, patchesPerCrop, grids };
   const watched = watch(pruner.begin(request), (block, indices) => left.push({ block, left: indices }));
   await prepare?.(watched);
   const sequence = new Sequence(llama.newCaches(), pruner.positions);
