@@ -1,5 +1,5 @@
 import { PruneError } from '../../layers/errors';
-import { attentionFrom, textRows } from './attention_scores';
+import { attentionOfGroups, textRows } from './attention_scores';
 import { checkScores, show, wholeNumber } from './checks';
 import type { BudgetFacts, Method } from './method';
 import { highest } from './ranking';
@@ -72,11 +72,9 @@ export const fitPruneMethod: Method<FitPruneOptions> = {
 
 /** What each visual token gets, a row, in the block half run: from visual rows and from the text behind the image, [n] each. */
 export async function fitPruneScores(view: DecoderView): Promise<{ readonly own: Float32Array; readonly cross: Float32Array }> {
-  const heads = 'max';
   const behind = textRows(view, true);
   const text = behind.length > 0 ? behind : Int32Array.of(view.sequenceLength - 1);
-  const own = await attentionFrom(view, view.block, view.visualRows, { heads });
-  const cross = await attentionFrom(view, view.block, text, { heads });
+  const [own, cross] = (await attentionOfGroups(view, view.block, [view.visualRows, text], 'max')) as [Float32Array, Float32Array];
   return { own: own.map((sum) => sum / own.length), cross: cross.map((sum) => sum / text.length) };
 }
 
