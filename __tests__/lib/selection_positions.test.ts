@@ -1,4 +1,5 @@
 import type * as tf from '@tensorflow/tfjs';
+import { PromptCache } from '../../lib/prompt_cache';
 import type { Pruner, VisionView } from '../../lib/prune/types';
 import type { TokenModel } from '../../lib/token_model';
 import { BACKENDS, useBackend } from '../support/backends';
@@ -69,6 +70,24 @@ describe.each(BACKENDS)('positions of a selection on %s', (backend) => {
       finish(model, images);
     },
   );
+
+  it('are not lost to a cache, which has no place for gaps: a second turn starts anew', async () => {
+    const model = fixtureModel('gqa', backend);
+    const image = (model.config as { image_token_index: number }).image_token_index;
+    const images = fixtureImages('gqa', 1);
+    const prune = selected('keep');
+    const encoded = await model.encodeImages(images, { prune });
+    const cache = new PromptCache();
+    const ids = async (inputIds: readonly number[], held?: PromptCache) =>
+      Array.from((await model.generate({ inputIds, images: encoded, cache: held }, { prune, maxNewTokens: 4 })).ids);
+    const first = [1, image, 5, 6];
+    expect(await ids(first, cache)).toEqual(await ids(first));
+    expect(cache.tokens).toBe(0);
+    expect(await ids([...first, 9, 7], cache)).toEqual(await ids([...first, 9, 7]));
+    cache.dispose();
+    encoded.dispose();
+    finish(model, images);
+  });
 
   it('can not be kept by a merged token that stands for no patch', async () => {
     const model = fixtureModel('gqa', backend);
