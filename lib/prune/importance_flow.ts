@@ -5,7 +5,7 @@ import type { WeightedSum } from './weighted_sums';
 
 /**
  * VFlowOpt's importance of patches: what the calibrating ones among them attend to. Those are the patches that receive more than `threshold` times the
- * mean attention; where no patch does, the one that receives most.
+ * mean attention; where no patch does, all of them.
  *
  * @param attention [N, N], row-major: of patch i to patch j, averaged over heads
  * @returns [N]
@@ -23,7 +23,7 @@ export function importanceMap(attention: Float32Array, size: number, threshold: 
   }
   const mean = received.reduce((sum, value) => sum + value, 0) / size;
   let calibrating = Int32Array.from(received.keys()).filter((patch) => received[patch]! > threshold * mean);
-  if (calibrating.length === 0) calibrating = Int32Array.of(received.indexOf(Math.max(...received)));
+  if (calibrating.length === 0) calibrating = Int32Array.from(received.keys());
   return Float32Array.from({ length: size }, (_, column) => {
     const sum = calibrating.reduce((total, row) => total + attention[row * size + column]!, 0);
     return sum / calibrating.length;

@@ -78,7 +78,7 @@ export const topVMethod: Method<TopVOptions> = {
     grade: 'sketch',
     differences: [
       'Published are the block, the three costs, Sinkhorn with 3 rounds, and that some pruned tokens are recovered. Ours are: the weights of the costs (1, 1, 0.01), sigma (10 patches), epsilon (0.1), uniform marginals, that each cost is scaled to 0 to 1 by its smallest and largest value, and the share of recovered tokens (1/7, which is every fourth of the pruned where 40% are).',
-      'How importance is read from the transport is not public. Sums over targets of a plan whose sources are normalised last would be the same for all; here targets are normalised last, and a source is as important as what it hands out. With more rounds these sums draw nearer to each other; one round is a softmax over sources.',
+      'How importance is read from the transport is not public. The row sums of the plan tend to the same for all, whatever the costs; here a source is as important as what it would hand out if Sinkhorn did not hold it back (its dual potential). One round is a softmax over sources.',
       'Positions are kept. Tokens of different crops are infinitely far from each other on the grid; all are ranked together.',
     ],
   },

@@ -58,7 +58,7 @@ export const vFlowOptMethod: Method<VFlowOptOptions> = {
       'As few patches are merged as leave T tokens exactly. The released code merges a number of them fixed beforehand, so that its count varies, and only where an image has several crops; `recycle: false` is what it does with one.',
       "The entropy of a patch's pixels, which has weight 0 in every published setting, is left out.",
       'CLIP has a class token, SigLIP has none: its row and column are left out of the map, behind the softmax.',
-      'Where no patch receives more than the threshold, the one that receives most calibrates; the released code divides by zero. The published thresholds are rarely passed in small grids.',
+      'Where no patch receives more than the threshold, all of them calibrate; the released code divides by zero. In small grids, and in encoders without patches that draw attention from everywhere, the published thresholds are never passed.',
       'Cells are given in patches and scaled from the published grid of 27 x 27; layers are scaled to the depth of the decoder.',
       'Options for an average take the published ratios of the nearest of 50, 25 and 10%, and solve T for it; above what T = N gives, the ratios are raised (ours).',
       'Inside the decoder the tokens of several crops are ranked together, for the sum of their counts. A merged token is as important as the patch in whose place it stands. Of equal importance, the lower index stays.',
