@@ -54,12 +54,11 @@ export function xDomain(points: readonly PlotPoint[]): [number, number] {
   return [Math.min(...points.map(({ left }) => left)) / 1.1, Math.max(...points.map(({ right }) => right)) * 1.1];
 }
 
-/** Whole tokens that points have, without those whose numbers would stand in one another. */
-export function tokenTicks(points: readonly PlotPoint[]): number[] {
-  const sorted = [...new Set(points.map(({ x }) => Math.round(x)))].sort((a, b) => a - b);
-  const apart: number[] = [];
-  for (const tick of sorted) if (tick >= 1.15 * (apart.at(-1) ?? 0)) apart.push(tick);
-  return apart;
+/** The budgets as whole tokens, and all tokens. */
+export function tokenTicks({ cells }: Summary): number[] {
+  const all = cells.find(({ row }) => row === 'all')?.entering ?? 0;
+  const budgets = cells.flatMap(({ budget }) => (budget === undefined ? [] : [budget]));
+  return [...new Set(budgets.map((budget) => Math.max(1, Math.round(budget * all))))];
 }
 
 /**

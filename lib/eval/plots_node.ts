@@ -41,7 +41,7 @@ export function accuracyPlot(summary: Summary, against: Against, only?: string):
   const points = [...lines.flatMap((line) => line.points), ...unpruned];
   const [low, high] = yDomain(points);
   const size = only === undefined ? SIZE : SMALL_SIZE;
-  const ticks = against === 'tokens' ? { ticks: tokenTicks(points), tickFormat: (tick: number) => String(tick) } : {};
+  const ticks = against === 'tokens' ? { ticks: tokenTicks(summary), tickFormat: (tick: number) => String(tick) } : {};
   return drawFigure((plot) => ({
     ...size,
     title: only ?? `${summary.title} against ${against === 'tokens' ? 'visual tokens entering a decoder block' : 'time of a question'}`,
@@ -50,6 +50,7 @@ export function accuracyPlot(summary: Summary, against: Against, only?: string):
     x: {
       type: against === 'tokens' ? 'log' : 'linear',
       domain: xDomain(points),
+      reverse: true, // fewer tokens, less time to the right, where the lines are apart and have their names
       label: against === 'tokens' ? 'tokens entering a block, average' : 'ms a question, median',
       labelAnchor: 'center',
       ...ticks,
@@ -92,12 +93,12 @@ interface Frame {
   readonly height: number;
 }
 
-/** A name at the right for every line, at the height of its largest budget, moved apart where names would stand in one another. */
+/** A name at the right for every line, at the height of its smallest budget, moved apart where names would stand in one another. */
 function labelMarks(plot: typeof Plot, lines: readonly Line[], { low, high, height }: Frame): Plot.Markish[] {
   const named = lines.filter(({ points }) => points.length > 0);
   const gap = ((high - low) * LABEL_HEIGHT) / (height - 60);
   const heights = spread(
-    named.map(({ points }) => points[0]?.y ?? low),
+    named.map(({ points }) => points.at(-1)?.y ?? low),
     gap,
     low,
   );
