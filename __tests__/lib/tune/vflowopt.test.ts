@@ -71,8 +71,11 @@ describe('settings of VFlowOpt for a budget', () => {
 });
 
 describe('the search for VFlowOpt', () => {
-  const model = lawModel(9);
-  beforeAll(() => useBackend('wasm'));
+  let model: ReturnType<typeof lawModel>;
+  beforeAll(async () => {
+    await useBackend('wasm');
+    model = lawModel(9);
+  });
   afterAll(() => model.dispose());
 
   async function withSet<T>(signal: AbortSignal | undefined, use: (set: TuneSet) => Promise<T>): Promise<T> {
