@@ -6,6 +6,9 @@ import { writeSafetensors } from '../../weights/safetensors_node';
 import { child } from '../process/child';
 import { nativeInstalled } from '../support/native';
 
+/** Where oneDNN is on by itself (AVX-512), TensorFlow says so while it is loaded, whatever TF_CPP_MIN_LOG_LEVEL says. */
+const TENSORFLOW_NOTICES = /^(?:WARNING: All log messages before absl::InitializeLog\(\)|I0000 .* oneDNN custom operations are on).*\n/gm;
+
 const [WIDTH, INNER, VOCABULARY, BLOCKS] = [1024, 4096, 8192, 8];
 const CONFIG = {
   model_type: 'llama',
@@ -18,8 +21,8 @@ const CONFIG = {
   max_position_embeddings: 2048,
   rms_norm_eps: 1e-5,
 };
-/** What a process holds besides the weights: the largest tensor while it is read, and its code. */
-const SPARE = 96 * 2 ** 20;
+/** What a process holds besides the weights: the largest tensor while it is converted, those that the collector has not freed yet, its code. Far from all weights in a second type. */
+const SPARE = 160 * 2 ** 20;
 
 function shapes(): [string, number[]][] {
   const blocks = Array.from({ length: BLOCKS }, (_, i): [string, number[]][] => [
@@ -65,7 +68,7 @@ async function peakOf(directory: string, dtype: string): Promise<{ peak: number;
   `,
     '--expose-gc',
   );
-  expect({ code: ended.code, stderr: ended.stderr }).toEqual({ code: 0, stderr: '' });
+  expect({ code: ended.code, stderr: ended.stderr.replace(TENSORFLOW_NOTICES, '') }).toEqual({ code: 0, stderr: '' });
   return JSON.parse(ended.stdout);
 }
 

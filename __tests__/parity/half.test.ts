@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import { loadModel, type VisionLanguageModel, type WeightDtype } from '../../lib';
+import { multipliesIn } from '../../lib/backend/native/processor_node';
 import type { PreparedImage } from '../../lib/image/types';
 import { disposeImages, fixtureImages } from '../support/fixture_model';
 import { describeNative, useNative, withoutNativeLeaks } from '../support/native';
@@ -14,6 +15,12 @@ interface HalfCase {
   readonly greedy: readonly number[];
   readonly margins: readonly number[];
 }
+
+/**
+ * A processor that multiplies in bfloat16 rounds activations before each product too, as transformers does: errors of one size, but not the same ones, and of a few hundred
+ * correlated logits their sizes differ by tens of percents. On others activations stay float32, and the error is smaller.
+ */
+const allowance = (dtype: WeightDtype): number => (dtype === 'bfloat16' && multipliesIn('bfloat16') ? 1.5 : 1);
 
 const { cases } = readJson<{ cases: HalfCase[] }>('half.json');
 const recorded = new RecordedFile('half.safetensors');
@@ -36,7 +43,7 @@ function rms(values: Float32Array, less: Float32Array = new Float32Array(values.
 /**
  * The measure: how far transformers in half precision is from transformers in float32 with the same rounded weights, on the same rows. That is the
  * noise of the precision itself. This package rounds less (norms, residuals, attention and biases are float32), so it must be no farther from float32
- * than transformers is, and then it is no farther from transformers than twice that: both errors end to end.
+ * than transformers is (but for `allowance`), and then it is no farther from transformers than both errors end to end.
  */
 describeNative('half precision against transformers in half precision', () => {
   beforeAll(useNative);
@@ -54,8 +61,8 @@ describeNative('half precision against transformers in half precision', () => {
         const { logits } = await model.forward({ inputIds: input_ids, images });
         const last = tf.tidy(() => tf.slice(logits, [logits.shape[0] - (exact.shape[0] as number), 0]));
         const ours = Float32Array.from(await last.data());
-        expect(rms(ours, exact.values)).toBeLessThanOrEqual(noise);
-        expect(rms(ours, half)).toBeLessThanOrEqual(2 * noise);
+        expect(rms(ours, exact.values)).toBeLessThanOrEqual(allowance(dtype) * noise);
+        expect(rms(ours, half)).toBeLessThanOrEqual((1 + allowance(dtype)) * noise);
         const { ids } = await model.generate({ inputIds: input_ids, images }, { maxNewTokens: greedy.length, temperature: 0 });
         const unsure = margins.findIndex((margin) => margin <= 8 * noise); // 4 deviations of either, two logits
         const sure = unsure < 0 ? greedy.length : unsure;
