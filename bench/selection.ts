@@ -19,8 +19,9 @@ import {
   type PruneOptions,
   type Pruner,
   type PruningRun,
+  Random,
 } from '../lib/index';
-import { IMAGE_SIDE, IMAGE_TOKEN, llava7b, PATCHES } from './llava_7b';
+import { IMAGE_SIDE, IMAGE_TOKEN, llava7b, PATCHES, WIDTH } from './llava_7b';
 import { machine } from './machine';
 import { median, table } from './statistics';
 
@@ -73,6 +74,12 @@ function timed(pruner: Pruner, spent: Spent): Pruner {
   };
 }
 
+/** As many prototypes as the released codebook of LLaVA-1.5 has, at random. */
+function codebook(): number[][] {
+  const random = new Random(5);
+  return Array.from({ length: 454 }, () => Array.from({ length: WIDTH }, () => random.between(-1, 1)));
+}
+
 async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {
@@ -104,7 +111,8 @@ async function main(): Promise<void> {
     const offered = AVERAGES.map((average) =>
       (method.forAverage as ((average: number, of: typeof facts) => PruneOptions | undefined) | undefined)?.(average, facts),
     );
-    const options = offered.find((one) => one !== undefined) ?? (method.example as PruneOptions);
+    const budget = offered.find((one) => one !== undefined) ?? (method.example as PruneOptions);
+    const options = name === 'prototypes' ? ({ ...budget, prototypes: codebook() } as PruneOptions) : budget;
     rows.push([name, ...(await measure(options))]);
     console.error(rows.at(-1)?.join(' | '));
   }
