@@ -4,39 +4,17 @@ import { prefill } from '../../lib/decoder';
 import { Pacer } from '../../lib/pacer';
 import type { PruningRun } from '../../lib/prune/types';
 import { Sequence } from '../../lib/sequence';
-import { BACKENDS, useBackend } from '../support/backends';
+import { BACKENDS } from '../support/backends';
 import { expectClose } from '../support/compare';
-import { type Cut, cutting, type PlannedCut } from './prune/hand_run';
-import { decode, dense, disposeOutcome, embeddings, expectDense, LENGTH, SHAPE, tinyDecoder, VISUAL } from './prune/tiny_decoder';
+import { constant, cutting, type PlannedCut } from './prune/hand_run';
+import { decode, dense, disposeOutcome, expectDense, LENGTH, SHAPE, VISUAL, withTinyDecoder } from './prune/tiny_decoder';
 
 const BLOCKS = SHAPE.num_hidden_layers;
-const constant =
-  (cut: Cut): PlannedCut['plan'] =>
-  () =>
-    cut;
-
 describe.each(BACKENDS)('dropping between attention and MLP, on %s', (backend) => {
-  let decoder: ReturnType<typeof tinyDecoder>;
   let llama: Llama;
   let states: tf.Tensor2D;
   let steps: tf.Tensor2D;
-  let tensors: number;
-
-  beforeAll(async () => {
-    await useBackend(backend);
-    decoder = tinyDecoder(15);
-    llama = decoder.llama;
-    states = embeddings(LENGTH, 16);
-    steps = embeddings(3, 17);
-  });
-  beforeEach(() => {
-    tensors = tf.memory().numTensors;
-  });
-  afterEach(() => expect(tf.memory().numTensors).toBe(tensors));
-  afterAll(() => {
-    decoder.dispose();
-    tf.dispose([states, steps]);
-  });
+  withTinyDecoder(backend, 15, (made) => ({ llama, states, steps } = made));
 
   const dropped: readonly PlannedCut[] = [{ block: 2, hook: 'afterAttention', plan: constant({ keep: [0, 7, 8] }) }];
 

@@ -21,8 +21,10 @@ const CONFIG = {
   max_position_embeddings: 2048,
   rms_norm_eps: 1e-5,
 };
-/** What a process holds besides the weights: the largest tensor while it is converted, those that the collector has not freed yet, its code. Far from all weights in a second type. */
-const SPARE = 160 * 2 ** 20;
+/** What a process holds besides the weights: the largest tensor while it is read, and its code. */
+const SPARE = 96 * 2 ** 20;
+/** Twice the largest tensor: of float32 the collector had not freed all of it yet on a machine with AVX-512. */
+const SPARE_OF_FLOAT32 = SPARE + 64 * 2 ** 20;
 
 function shapes(): [string, number[]][] {
   const blocks = Array.from({ length: BLOCKS }, (_, i): [string, number[]][] => [
@@ -109,7 +111,7 @@ const possible = existsSync('/proc/self/clear_refs') && nativeInstalled();
       const { peak, dtype } = await peakOf(directory, asked);
       expect(dtype).toBe(asked);
       expect(peak).toBeGreaterThan(0.8 * size * WEIGHTS);
-      expect(peak).toBeLessThan(size * WEIGHTS + SPARE);
+      expect(peak).toBeLessThan(size * WEIGHTS + (asked === 'float32' ? SPARE_OF_FLOAT32 : SPARE));
     },
     120_000,
   );

@@ -8,10 +8,10 @@ import type { DecoderView, PruningRun, Reduction } from '../../lib/prune/types';
 import { Random } from '../../lib/random';
 import { Sequence } from '../../lib/sequence';
 import { watchedSignal } from '../support/aborts';
-import { BACKENDS, useBackend } from '../support/backends';
+import { BACKENDS } from '../support/backends';
 import { expectClose, expectSame } from '../support/compare';
-import { type Cut, cutting, type HandRun, handRun, type PlannedCut, reductionOf } from './prune/hand_run';
-import { decode, disposeOutcome, embeddings, LENGTH, SHAPE, tinyDecoder, VISUAL } from './prune/tiny_decoder';
+import { type Cut, constant, cutting, type HandRun, handRun, type PlannedCut, reductionOf } from './prune/hand_run';
+import { decode, disposeOutcome, embeddings, SHAPE, VISUAL, withTinyDecoder } from './prune/tiny_decoder';
 
 const BLOCKS = SHAPE.num_hidden_layers;
 const HOOKS: readonly ReductionHook[] = ['beforeBlock', 'afterAttention', 'afterBlock'];
@@ -28,33 +28,11 @@ function anyCut(seed: number, merging: boolean): PlannedCut['plan'] {
   };
 }
 
-const constant =
-  (cut: Cut): PlannedCut['plan'] =>
-  () =>
-    cut;
-
 describe.each(BACKENDS)('what a reduction does to the sequence, on %s', (backend) => {
-  let decoder: ReturnType<typeof tinyDecoder>;
   let llama: Llama;
   let states: tf.Tensor2D;
   let steps: tf.Tensor2D;
-  let tensors: number;
-
-  beforeAll(async () => {
-    await useBackend(backend);
-    decoder = tinyDecoder(15);
-    llama = decoder.llama;
-    states = embeddings(LENGTH, 16);
-    steps = embeddings(3, 17);
-  });
-  beforeEach(() => {
-    tensors = tf.memory().numTensors;
-  });
-  afterEach(() => expect(tf.memory().numTensors).toBe(tensors));
-  afterAll(() => {
-    decoder.dispose();
-    tf.dispose([states, steps]);
-  });
+  withTinyDecoder(backend, 15, (made) => ({ llama, states, steps } = made));
 
   async function byHand(cuts: readonly PlannedCut[], policy: 'keep' | 'compact'): Promise<HandRun> {
     const all = tf.concat([states, steps], 0);

@@ -37,6 +37,6 @@ export interface EncoderReducer {
   readonly weighted: boolean;
   /** Between attention and MLP of a block. */
   afterAttention?(view: EncoderView): Promise<RowGroups | undefined>;
-  /** Behind a block. */
+  /** Behind a block, unless rows were merged between its attention and its MLP: its keys are no longer theirs then. */
   afterBlock?(view: EncoderView): Promise<RowGroups | undefined>;
 }

@@ -7,9 +7,9 @@ import { Pacer } from '../../../lib/pacer';
 import { createPruner } from '../../../lib/prune/registry';
 import type { DecoderView, PruningRun, Reduction } from '../../../lib/prune/types';
 import { Sequence } from '../../../lib/sequence';
-import { BACKENDS, useBackend } from '../../support/backends';
+import { BACKENDS } from '../../support/backends';
 import { expectClose, expectSame } from '../../support/compare';
-import { type DenseBlock, decode, dense, disposeOutcome, embeddings, expectDense, LENGTH, SHAPE, tinyDecoder, VISUAL } from './tiny_decoder';
+import { type DenseBlock, decode, dense, disposeOutcome, embeddings, expectDense, LENGTH, SHAPE, VISUAL, withTinyDecoder } from './tiny_decoder';
 import { clip, request } from './views';
 
 const BLOCKS = SHAPE.num_hidden_layers;
@@ -25,27 +25,10 @@ function hiding(kept: readonly number[], layer: number): DenseBlock[] {
 }
 
 describe.each(BACKENDS)('dropping visual tokens inside the decoder, on %s', (backend) => {
-  let decoder: ReturnType<typeof tinyDecoder>;
   let llama: Llama;
   let states: tf.Tensor2D;
   let steps: tf.Tensor2D;
-  let tensors: number;
-
-  beforeAll(async () => {
-    await useBackend(backend);
-    decoder = tinyDecoder(5);
-    llama = decoder.llama;
-    states = embeddings(LENGTH, 6);
-    steps = embeddings(3, 7);
-  });
-  beforeEach(() => {
-    tensors = tf.memory().numTensors;
-  });
-  afterEach(() => expect(tf.memory().numTensors).toBe(tensors));
-  afterAll(() => {
-    decoder.dispose();
-    tf.dispose([states, steps]);
-  });
+  withTinyDecoder(backend, 5, (made) => ({ llama, states, steps } = made));
 
   /** Rows of the visual tokens with the highest attention of the last row in block `layer - 1`, from the dense decoder's own map. */
   async function mostAttended(tokens: number, layer: number): Promise<number[]> {

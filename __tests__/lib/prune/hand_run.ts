@@ -109,3 +109,9 @@ function carriedOut(rows: readonly Row[], plan: (count: number) => Cut): Row[] {
   const stays = (row: Row) => row.original === undefined || kept.has(row);
   return [...rows.slice(0, last + 1).filter(stays), ...merged, ...rows.slice(last + 1)];
 }
+
+/** The same cut whatever is there. */
+export const constant =
+  (cut: Cut): PlannedCut['plan'] =>
+  () =>
+    cut;

@@ -1,11 +1,13 @@
 import * as tf from '@tensorflow/tfjs';
 import { Llama, type LlamaShape } from '../../../layers/llama';
 import type { Tap } from '../../../layers/tap';
+import type { BackendName } from '../../../lib/backend/backends';
 import { decodeStep, prefill } from '../../../lib/decoder';
 import { Pacer } from '../../../lib/pacer';
 import type { PruningRun } from '../../../lib/prune/types';
 import { Random } from '../../../lib/random';
 import { Sequence } from '../../../lib/sequence';
+import { useBackend } from '../../support/backends';
 import { expectClose } from '../../support/compare';
 import { HeldParameters } from '../../support/held_parameters';
 
@@ -157,4 +159,33 @@ export async function expectDense(
 
 export function disposeOutcome({ states, decoded }: Outcome): void {
   tf.dispose([states, ...decoded]);
+}
+
+/** What tests of the decoder's loop share. */
+export interface TinySetUp {
+  readonly llama: Llama;
+  /** Embeddings of a prompt [LENGTH, D], and of three tokens behind it. */
+  readonly states: tf.Tensor2D;
+  readonly steps: tf.Tensor2D;
+}
+
+/** Makes it anew for the tests of a `describe`, which may leave no tensor behind. */
+export function withTinyDecoder(backend: BackendName, seed: number, take: (made: TinySetUp) => void): void {
+  let dispose: () => void;
+  let tensors: number;
+  beforeAll(async () => {
+    await useBackend(backend);
+    const decoder = tinyDecoder(seed);
+    const [states, steps] = [embeddings(LENGTH, seed + 1), embeddings(3, seed + 2)];
+    dispose = () => {
+      decoder.dispose();
+      tf.dispose([states, steps]);
+    };
+    take({ llama: decoder.llama, states, steps });
+  });
+  beforeEach(() => {
+    tensors = tf.memory().numTensors;
+  });
+  afterEach(() => expect(tf.memory().numTensors).toBe(tensors));
+  afterAll(() => dispose());
 }
